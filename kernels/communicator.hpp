@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// A fixed group of ranks that move tensors between their devices. It stands in this room, although
+// the rooms to the right implement it, because fused operations (all-reduce + residual + norm) take
+// one. Implementations: shared memory, TCP and threads of one process (net/comm), NCCL (the CUDA
+// plugin).
+//
+// Every rank of a group must call the same operations in the same order; send pairs with recv in
+// order per pair. All calls block until the local tensor may be reused (CPU) or are enqueued on the
+// device's stream (CUDA). Sums are taken in rank order, so every rank holds bit-identical results.
+// Thread: the rank's own, one at a time. Errors: device_error (device.hpp) with code timeout or
+// peer_lost, naming the peer rank that was waited for; after one, only reset() may be called.
+#pragma once
+
+#include "kernels/tensor.hpp"
+
+#include <cstdint>
+
+namespace dinfer::kernels {
+
+class communicator {
+ public:
+  virtual ~communicator() = default;
+
+  virtual std::int32_t rank() const noexcept = 0;
+  virtual std::int32_t size() const noexcept = 0;
+
+  virtual void all_reduce(tensor inout) = 0;  // f32, bf16, f16: sum
+  virtual void all_gather(tensor in,
+                          tensor out) = 0;  // out: size() blocks of in.bytes(), in rank order
+  virtual void reduce_scatter(tensor in, tensor out) = 0;  // in: size() blocks of out.elements()
+  virtual void all_to_all(tensor in, tensor out) = 0;      // both: size() equal blocks
+  virtual void broadcast(tensor inout, std::int32_t root) = 0;
+  virtual void send(tensor in, std::int32_t peer) = 0;  // buffered: returns once `in` may be reused
+  virtual void recv(tensor out, std::int32_t peer) = 0;
+
+  // Wakes every blocked call of this rank with device_error{cancelled}. Any thread.
+  virtual void abort() noexcept = 0;
+  // Forgets what is in flight and starts over as `epoch`; the ranks meet before it returns.
+  virtual void reset(std::uint32_t epoch) = 0;
+};
+
+}  // namespace dinfer::kernels

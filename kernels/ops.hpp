@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every operation a model is made of, once: the contract that the CPU and CUDA backends keep.
+// Operations run in stream order and may be fused: a tensor that is described as "for linear only"
+// may hold anything a backend likes, as long as its own `linear` reads it right.
+//
+// T: tokens of the step. H: hidden size. D: head_dim. Q, K: query and KV heads of this rank.
+// Activations have one dtype (f32 on the CPU); statistics, softmax and accumulation are f32 or
+// better. Row independence: in f32 every output row depends on its own input row alone, bit for
+// bit: not on T, nor on how a prompt was cut into chunks, nor on the batch. K is summed in one
+// order; attention in key order.
+#pragma once
+
+#include "dinfer/request.hpp"
+#include "kernels/communicator.hpp"
+#include "kernels/tensor.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace dinfer::kernels {
+
+// ---- weights
+// -------------------------------------------------------------------------------------------------
+
+// A rectangle of a stored row-major matrix [stored_rows, stored_columns] in host memory (usually
+// mapped from a file). Vectors have one row. Column bounds are multiples of the type's block.
+struct weight_slice {
+  const std::byte* data = nullptr;  // of the whole stored matrix
+  dtype type = dtype::f32;
+  std::int64_t stored_columns = 0;
+  std::int64_t row_begin = 0, row_end = 0;
+  std::int64_t column_begin = 0, column_end = 0;
+};
+
+enum class weight_role : std::uint8_t {
+  matrix,     // slices stacked by rows: [N, K], used by linear
+  gate_up,    // two slices of equal shape, gate then up: [2F, K]; linear with epilogue swiglu gives
+              // [T, F]
+  embedding,  // [V, H], used by embed, and by linear as well (a tied head)
+  vector,     // one row: norms and biases, kept in f32
+};
+
+// A weight as a backend wants it. Opaque: only the backend that prepared it looks inside.
+class weight {
+ public:
+  virtual ~weight() = default;
+  virtual std::int64_t rows() const noexcept = 0;
+  virtual std::int64_t columns() const noexcept = 0;
+  virtual std::uint64_t bytes() const noexcept = 0;  // device memory held
+};
+
+struct prepare_options {
+  bool dequantize = false;  // expand to f32
+};
+
+// ---- norms and linears
+// ---------------------------------------------------------------------------------------
+
+enum class norm_kind : std::uint8_t { rms, layer };
+
+struct norm_args {
+  norm_kind kind = norm_kind::rms;
+  const weight* gain = nullptr;  // [H]
+  const weight* bias = nullptr;  // [H], layer only
+  float epsilon = 1e-5F;
+};
+
+// residual += sum over ranks of partial; normed = norm(residual). Zhang & Sennrich 2019 (RMSNorm).
+struct add_norm_args {
+  communicator* tp = nullptr;       // null or size 1: no exchange
+  tensor partial;                   // [T, H], destroyed; empty: nothing is added
+  tensor residual;                  // [T, H], in and out
+  const norm_args* norm = nullptr;  // null: no norm, `normed` is left alone
+  tensor normed;                    // [T, H], for linear only
+};
+
+enum class activation : std::uint8_t { none, swiglu, gelu_tanh, gelu, relu };
+
+// out = activation(x W^T + bias). With swiglu W is a gate_up weight and out has half its rows as
+// columns.
+struct linear_args {
+  tensor x;  // [T, K]
+  const weight* w = nullptr;
+  const weight* bias = nullptr;
+  activation act = activation::none;
+  tensor out;  // [T, N]
+};
+
+// ---- positions, cache, attention
+// -----------------------------------------------------------------------------
+
+// One KV group's pages: [page][layer][K|V][kv_head][block_size][head_dim]. Page 0 is never handed
+// out: padding may be written to it.
+struct kv_pages {
+  void* base = nullptr;
+  dtype type = dtype::f32;
+  std::int64_t pages = 0;
+  std::int32_t layers = 0, kv_heads = 0, block_size = 0, head_dim = 0;
+
+  std::int64_t layer_elements() const noexcept {
+    return std::int64_t{2} * kv_heads * block_size * head_dim;
+  }
+  std::int64_t page_elements() const noexcept { return layers * layer_elements(); }
+};
+
+// What a step computes, as index arrays in device memory.
+struct step_batch {
+  std::int32_t tokens = 0;     // T
+  std::int32_t sequences = 0;  // S
+  tensor positions;            // i32 [T]
+  tensor token_sequence;       // i32 [T]: index of the sequence a token belongs to
+  tensor query_begin;  // i32 [S + 1]: tokens of sequence s are query_begin[s] .. query_begin[s + 1]
+  tensor context;      // i32 [S]: keys of the sequence once this step is stored
+  tensor block_table;  // i32 [S, max blocks]: page of each block
+};
+
+enum class rope_style : std::uint8_t {
+  none,
+  interleaved,
+  half
+};  // pairs (2i, 2i+1) | (i, i + D/2)
+
+// Su et al. 2021. `inverse_frequencies` holds rotary/2 values, in which any scaling is already
+// applied.
+struct rope_args {
+  rope_style style = rope_style::half;
+  std::int32_t rotary = 0;     // leading dimensions of a head that turn
+  tensor inverse_frequencies;  // f32 [rotary / 2]
+};
+
+// Rotates the query and key heads of qkv in place and stores keys and values into their pages.
+struct rope_store_args {
+  tensor qkv;  // [T, (Q + 2K) * D]: query heads, key heads, value heads
+  std::int32_t query_heads = 0, kv_heads = 0, head_dim = 0;
+  rope_args rope;
+  const step_batch* batch = nullptr;
+  kv_pages pages;
+  std::int32_t layer = 0;  // of this group, on this rank
+};
+
+// Causal attention over the pages; query head h reads KV head kv_of_query[h] (grouped-query
+// attention, Ainslie et al. 2023; the map may be uneven under tensor parallelism). Online softmax
+// in key order (Milakov & Gimelshein 2018).
+struct attention_args {
+  tensor qkv;  // as rope_store left it; only query heads are read
+  std::int32_t query_heads = 0, head_dim = 0;
+  std::span<const std::int32_t> kv_of_query;  // host, [Q]
+  float scale = 0;                            // usually 1 / sqrt(D)
+  std::int32_t window = 0;                    // 0: full; else keys further back are not seen
+  const step_batch* batch = nullptr;
+  kv_pages pages;
+  std::int32_t layer = 0;
+  tensor out;  // [T, Q * D]
+};
+
+// ---- tokens
+// --------------------------------------------------------------------------------------------------
+
+struct embed_args {
+  tensor ids;  // i32 [T]
+  const weight* table = nullptr;
+  std::int64_t first_row =
+      0;  // vocabulary row of the table's row 0; ids outside the table give zeros
+  const weight* position_table = nullptr;  // learnt positions (GPT-2), added; null: none
+  tensor positions;                        // i32 [T]
+  tensor out;                              // [T, H]
+};
+
+// One row of logits to draw from.
+struct sample_row {
+  std::uint32_t slot = 0;
+  std::int64_t position = 0;  // of the token to be drawn: keys the noise
+  std::int32_t target =
+      -1;  // >= 0: not drawn; the log-probability of this token is reported (prompt_logprobs)
+};
+
+// Slots hold per-sequence sampling state on the device: parameters, token counts, and the last
+// token. Under tensor parallelism each rank passes its vocabulary shard and every rank gets the
+// same tokens.
+class sampler {
+ public:
+  virtual ~sampler() = default;
+  // Takes a slot. `stop_tokens` are what min_tokens forbids.
+  virtual void start(std::uint32_t slot, const sampling_params& params,
+                     std::span<const token_id> stop_tokens) = 0;
+  // Counts tokens that the host knows: prompt tokens, or output tokens of a sequence that
+  // re-enters.
+  virtual void observe(std::uint32_t slot, std::span<const token_id> tokens, bool output) = 0;
+  // logits: [rows, vocabulary shard], destroyed. shard_rows[r]: rows of the vocabulary that rank r
+  // holds, in order. Drawn tokens are counted and become their slot's last token. The results are
+  // one per row.
+  virtual std::vector<sampled_token> sample(tensor logits, std::span<const sample_row> rows,
+                                            std::span<const std::int64_t> shard_rows,
+                                            communicator* tp) = 0;
+  // ids[i] = last token of slots[i] where ids[i] < 0. Both i32 [T] in device memory.
+  virtual void fill_last(tensor ids, tensor slots) = 0;
+  // Sets a slot's last token: it came from another rank (pipeline parallelism) or from the host.
+  virtual void set_last(std::uint32_t slot, token_id token) = 0;
+};
+
+// ---- the table
+// -----------------------------------------------------------------------------------------------
+
+class ops {
+ public:
+  virtual ~ops() = default;
+
+  virtual std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
+                                          const prepare_options& options) = 0;
+  virtual void embed(const embed_args& args) = 0;
+  virtual void add_norm(const add_norm_args& args) = 0;
+  virtual void linear(const linear_args& args) = 0;
+  virtual void rope_store(const rope_store_args& args) = 0;
+  virtual void attention(const attention_args& args) = 0;
+  // out[i] = in[rows[i]]; in [T, H], rows i32 [R], out [R, H].
+  virtual void gather_rows(tensor in, tensor rows, tensor out) = 0;
+  virtual std::unique_ptr<sampler> make_sampler(std::uint32_t slots, std::int64_t vocabulary) = 0;
+};
+
+}  // namespace dinfer::kernels

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every model offers: which tensors a rank needs, and the forward pass of its layers. A model
+// is one file and one line in registry.cpp; it sees operations and weights, never a device, file
+// format or communicator type.
+#pragma once
+
+#include "dinfer/error.hpp"
+#include "kernels/device.hpp"
+#include "kernels/ops.hpp"
+#include "runtime/models/model_config.hpp"
+#include "runtime/parallel/layout.hpp"
+#include "runtime/weights/source.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace dinfer::runtime {
+
+// A group of layers whose KV cache is alike. Full attention models have one.
+struct kv_group {
+  std::vector<std::int32_t> layers;         // model-wide indices, those of this rank's stage
+  std::int32_t kv_heads = 0, head_dim = 0;  // of this rank
+  std::int32_t window = 0;                  // 0: full
+};
+
+// Progress of loading: bytes of this rank so far, and in all.
+using load_progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
+
+// Where activations and index arrays of a step live; made by the runner, large enough for
+// max_num_batched_tokens.
+struct forward_args {
+  const kernels::step_batch* batch = nullptr;
+  std::vector<kernels::kv_pages>
+      pages;            // per KV group; batch->block_table is that of group 0 until groups differ
+  kernels::tensor ids;  // i32 [T], first stage
+  kernels::tensor hidden;      // [T, H]: in (not first stage) and out
+  kernels::tensor logit_rows;  // i32 [R]: token indices whose logits are wanted, last stage
+  kernels::tensor logits;      // f32 [R, vocabulary shard], out, last stage
+  kernels::communicator* tp = nullptr;  // null: alone
+};
+
+class model {
+ public:
+  virtual ~model() = default;
+  virtual const model_shape& shape() const noexcept = 0;
+  virtual const rank_layout& layout() const noexcept = 0;
+  virtual std::vector<kv_group> kv_groups() const = 0;
+
+  // Reads this rank's slices and nothing else. Errors: bad_file, unsupported. Throws device_error.
+  virtual result<void> load(const weight_source& source, kernels::device& device,
+                            const kernels::prepare_options& options,
+                            const load_progress& progress) = 0;
+  virtual std::uint64_t weight_bytes() const noexcept = 0;  // held after load
+  virtual std::uint64_t replicated_bytes()
+      const noexcept = 0;  // of these, the same on every rank of the stage
+
+  // Device memory for intermediate results of `tokens` tokens and `rows` logit rows; taken once, by
+  // reserve().
+  virtual std::uint64_t workspace_bytes(std::int64_t tokens, std::int64_t rows) const = 0;
+  virtual void reserve(kernels::device& device, std::int64_t tokens, std::int64_t rows) = 0;
+
+  // This rank's layers of one step. Throws device_error.
+  virtual void forward(kernels::device& device, const forward_args& args) = 0;
+};
+
+// What a rank will hold, from file headers alone, without a device: for plans and for splitting
+// layers by bytes.
+struct weight_estimate {
+  std::vector<std::uint64_t> layer_bytes;  // whole layers, all ranks of a stage together
+  std::uint64_t embedding_bytes = 0;
+  std::uint64_t head_bytes =
+      0;  // norm and head; a tied head counts here too when it lies on another stage
+};
+
+struct model_factory {
+  std::string_view architecture;
+  std::unique_ptr<model> (*make)(const model_shape& shape, const rank_layout& layout);
+  result<weight_estimate> (*estimate)(const model_shape& shape, const weight_source& source);
+  result<std::uint64_t> (*rank_bytes)(const model_shape& shape, const rank_layout& layout,
+                                      const weight_source& source);
+};
+
+// The registry. Error: unsupported, listing the architectures that are built in.
+result<const model_factory*> find_model(std::string_view architecture);
+
+}  // namespace dinfer::runtime

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a model is, whatever file said so: GGUF metadata now, config.json later. Values, checked on
+// reading.
+#pragma once
+
+#include "dinfer/error.hpp"
+#include "dinfer/request.hpp"
+#include "kernels/ops.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace dinfer::runtime {
+
+class weight_source;
+
+struct model_shape {
+  std::string architecture;  // "llama": the key into the model registry
+  std::string name;          // for people
+  std::int32_t layers = 0;
+  std::int32_t hidden = 0;
+  std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
+  std::int32_t mlp = 0;
+  std::int32_t vocabulary = 0;
+  std::int32_t max_positions = 0;
+  float norm_epsilon = 1e-5F;
+  kernels::rope_style rope = kernels::rope_style::half;
+  std::int32_t rotary = 0;                 // dimensions of a head that turn
+  std::vector<float> inverse_frequencies;  // rotary / 2, scaling applied
+  bool tied_embeddings = false;            // the head is the embedding
+  std::vector<token_id> eos_tokens;
+};
+
+// Reads the shape from the metadata of an open source. Errors: unsupported (architecture not in the
+// registry, or a feature that is not built), bad_file (a key is missing, of the wrong type or out
+// of range; the message names it).
+result<model_shape> read_model_shape(const weight_source& source);
+
+}  // namespace dinfer::runtime

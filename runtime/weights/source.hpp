@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tensors by name, whatever the file format, mapped read-only; nothing is read before it is
+// touched. Files are hostile: every offset, count and product was checked when the source was
+// opened. Thread: const calls from any.
+#pragma once
+
+#include "dinfer/error.hpp"
+#include "kernels/tensor.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dinfer::runtime {
+
+struct stored_tensor {
+  std::string name;
+  kernels::dtype type = kernels::dtype::f32;
+  std::vector<std::int64_t> shape;  // row-major: [rows, columns] or [n]
+  std::span<const std::byte> data;  // into the mapping
+};
+
+class weight_source {
+ public:
+  virtual ~weight_source() = default;
+  virtual const std::vector<stored_tensor>& tensors() const noexcept = 0;
+  virtual const stored_tensor* find(std::string_view name) const noexcept = 0;
+
+  // Metadata, by the format's own keys ("llama.block_count"). nullopt: absent or of another type.
+  virtual std::optional<std::int64_t> integer(std::string_view key) const = 0;
+  virtual std::optional<double> number(std::string_view key) const = 0;
+  virtual std::optional<bool> boolean(std::string_view key) const = 0;
+  virtual std::optional<std::string_view> text(std::string_view key) const = 0;
+  virtual std::optional<std::span<const std::string_view>> texts(std::string_view key) const = 0;
+  virtual std::optional<std::vector<std::int64_t>> integers(std::string_view key) const = 0;
+  virtual std::optional<std::vector<double>> numbers(std::string_view key) const = 0;
+
+  virtual std::string_view format() const noexcept = 0;  // "gguf"
+  virtual std::uint64_t file_bytes() const noexcept = 0;
+  // SHA-256 over names, sizes, headers and 64 sampled 4 KB pages (`full`: every byte), in hex.
+  // Nodes compare it.
+  virtual std::string fingerprint(bool full) const = 0;
+};
+
+// Opens a .gguf file, or a directory that holds exactly one. Errors: not_found, bad_file (what is
+// wrong and at which byte), unsupported (a tensor type or format that this build does not read).
+result<std::unique_ptr<weight_source>> open_weights(const std::string& path);
+
+}  // namespace dinfer::runtime

@@ -120,19 +120,15 @@ class planner {
     return out;
   }
 
-  // All products of sizes, the fewest devices first and then the widest stages.
+  // All products of sizes, the widest stages first: exchanges inside a node are cheap, and each
+  // stage more is a wait more for every token.
   void add_both(std::vector<candidate>& out, bool even, const std::string& why) const {
-    std::vector<candidate> found;
     const auto layers = static_cast<std::uint32_t>(shape_.layers);
     const std::uint32_t widest = std::min({devices(), static_cast<std::uint32_t>(shape_.heads),
                                            tp_given() ? devices() : seats_.most_in_a_node()});
-    for (std::uint32_t tp = 1; tp <= widest; ++tp)
+    for (std::uint32_t tp = widest; tp >= 1; --tp)
       for (std::uint32_t pp = 1; pp <= std::min(layers, devices() / tp); ++pp)
-        if (splits_evenly(shape_, tp) == even) add(found, tp, pp, why);
-    std::sort(found.begin(), found.end(), [](const candidate& a, const candidate& b) {
-      return std::pair(a.tp * a.pp, b.tp) < std::pair(b.tp * b.pp, a.tp);
-    });
-    out.insert(out.end(), found.begin(), found.end());
+        if (splits_evenly(shape_, tp) == even) add(out, tp, pp, why);
   }
 
   // Unless a given size says otherwise.
@@ -156,8 +152,28 @@ class planner {
     return split;
   }
 
+  // Layers are split by their weights first. With the cache that this leaves counted to each layer
+  // they are split again, which is kept where the cache does not shrink: a stage that holds few
+  // layers beside a large embedding would else leave the others three times its keys and values.
   result<placement> attempt(const candidate& c) {
-    const auto& layers = layers_of(c.pp);
+    DINFER_TRY(auto plan, attempt(c, layers_of(c.pp)));
+    if (c.pp == 1 || !config_.parallel.pp_layers.empty()) return plan;
+    auto layer_bytes = weights_.layer_bytes;
+    for (auto& bytes : layer_bytes) bytes += layer_cache_bytes(plan);
+    auto even =
+        attempt(c, split_layers(layer_bytes, weights_.embedding_bytes, weights_.head_bytes, c.pp));
+    return even && even->cache_blocks >= plan.cache_blocks ? even : plan;
+  }
+
+  // Of one layer on all ranks of its stage.
+  std::uint64_t layer_cache_bytes(const placement& plan) const {
+    const placed_rank& rank = plan.ranks.front();
+    const auto held = rank.layout.layers.size() * rank.layout.kv_heads.size();
+    return rank.cache_bytes / static_cast<std::uint64_t>(held) *
+           static_cast<std::uint64_t>(std::max(shape_.kv_heads, rank.layout.tp_size));
+  }
+
+  result<placement> attempt(const candidate& c, const std::vector<std::uint32_t>& layers) {
     DINFER_TRY(const auto layouts, lay_out(shape_, c.tp, layers));
     // A stage leaves its node only when its size was asked for.
     DINFER_TRY(const auto seats, seats_.seat(c.tp, c.pp, tp_given()));

@@ -3,10 +3,10 @@
 // heads each holds, on which device, and why. Pure: the same on every node, no file, device or
 // clock. Any thread.
 //
-// Sizes that are configured are kept and checked against the devices. Otherwise the smallest plan
-// that fits is taken, in this order: one device; tensor parallel inside one node, where the heads
-// split evenly; pipeline parallel inside one node; both, over nodes, a stage never leaving its
-// node; the same with heads split unevenly.
+// Sizes that are configured are kept and checked against the devices. Otherwise the first plan that
+// fits is taken, in this order: one device; tensor parallel inside one node, as wide as it must,
+// where the heads split evenly; pipeline parallel inside one node; both, over nodes, with stages as
+// wide as a node allows, which never leave it; the same with heads split unevenly.
 #pragma once
 
 #include "dinfer/config.hpp"

@@ -72,7 +72,7 @@ class ring_mesh final : public byte_mesh {
         liveness_(std::move(liveness)),
         rank_(rank),
         size_(size),
-        spins_(std::thread::hardware_concurrency() >= static_cast<unsigned>(size) ? 2000 : 0) {}
+        spins_(std::thread::hardware_concurrency() >= static_cast<unsigned>(size) ? 150 : 0) {}
 
   ~ring_mesh() override {
     bell_of(rank_).left.store(1);

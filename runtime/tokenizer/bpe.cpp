@@ -97,10 +97,8 @@ void bpe::merge_bytes(std::string_view word, std::vector<token_id>& out) const {
     const token_id token = byte_tokens_[static_cast<unsigned char>(c)];
     if (token >= 0) symbols.push_back(token);
   }
-  if (symbols.size() <= short_word)
-    encode_short(symbols, out);
-  else
-    encode_long(symbols, out);
+  if (symbols.size() <= short_word) encode_short(symbols, out);
+  else encode_long(symbols, out);
 }
 
 void bpe::encode_short(std::vector<token_id>& symbols, std::vector<token_id>& out) const {

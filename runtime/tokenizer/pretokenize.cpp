@@ -24,15 +24,19 @@ using patterns = std::vector<std::string_view>;
 #define DINFER_CONTRACTION R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
 #define DINFER_SPACES R"(|\s*[\r\n]+|\s+(?!\S)|\s+)"
 
-const patterns gpt_4o{DINFER_LEAD DINFER_UPPER "*" DINFER_LOWER "+" DINFER_CONTRACTION
-                      "|" DINFER_LEAD DINFER_UPPER "+" DINFER_LOWER "*" DINFER_CONTRACTION
+const patterns gpt_4o{DINFER_LEAD DINFER_UPPER
+                      "*" DINFER_LOWER "+" DINFER_CONTRACTION "|" DINFER_LEAD DINFER_UPPER
+                      "+" DINFER_LOWER "*" DINFER_CONTRACTION
                       R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*)" DINFER_SPACES};
-const patterns tekken{DINFER_LEAD DINFER_UPPER "*" DINFER_LOWER "+"
-                      "|" DINFER_LEAD DINFER_UPPER "+" DINFER_LOWER "*"
+const patterns tekken{DINFER_LEAD DINFER_UPPER
+                      "*" DINFER_LOWER
+                      "+"
+                      "|" DINFER_LEAD DINFER_UPPER "+" DINFER_LOWER
+                      "*"
                       R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*)" DINFER_SPACES};
-const patterns deepseek_coder{
-    R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)",
-    R"([\x{4E00}-\x{9FA5}\x{0800}-\x{4E00}\x{AC00}-\x{D7FF}]+)", R"(\p{N})"};
+const patterns deepseek_coder{R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)",
+                              R"([\x{4E00}-\x{9FA5}\x{0800}-\x{4E00}\x{AC00}-\x{D7FF}]+)",
+                              R"(\p{N})"};
 const patterns deepseek_v3{
     R"(\p{N}{1,3})", R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)",
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+)"

@@ -51,7 +51,8 @@ result<void> read_tokens(const weight_source& source, vocabulary& words) {
   const auto tokens = source.texts(tokens_key);
   if (!tokens || tokens->empty()) return bad(tokens_key, "missing, not texts, or empty");
   if (tokens->size() > max_tokens)
-    return bad(tokens_key, fmt::format("{} tokens; at most {} would fit", tokens->size(), max_tokens));
+    return bad(tokens_key,
+               fmt::format("{} tokens; at most {} would fit", tokens->size(), max_tokens));
   const auto kinds = source.integers(kinds_key);
   if (kinds && kinds->size() != tokens->size())
     return bad(kinds_key, fmt::format("{} kinds for {} tokens", kinds->size(), tokens->size()));
@@ -92,7 +93,8 @@ result<void> read_merges(const weight_source& source, vocabulary& words) {
   const auto merges = source.texts(merges_key);
   if (!merges) return bad(merges_key, "missing or not texts");
   if (merges->size() > max_merges)
-    return bad(merges_key, fmt::format("{} merges; at most {} would fit", merges->size(), max_merges));
+    return bad(merges_key,
+               fmt::format("{} merges; at most {} would fit", merges->size(), max_merges));
   words.merges.reserve(merges->size());
   std::string scratch;
   for (std::size_t i = 0; i < merges->size(); ++i) {

@@ -53,7 +53,7 @@ class fake_source final : public runtime::weight_source {
   std::string fingerprint(bool) const override { return {}; }
 
  private:
-  struct list {
+  struct text_list {
     std::vector<std::string> owned;
     std::vector<std::string_view> views;
   };
@@ -64,7 +64,7 @@ class fake_source final : public runtime::weight_source {
     return found->second;
   }
 
-  std::map<std::string, list, std::less<>> lists_;
+  std::map<std::string, text_list, std::less<>> lists_;
   std::vector<runtime::stored_tensor> none_;
 };
 

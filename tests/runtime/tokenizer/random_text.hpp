@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The seeded strings of tests/reference/tokenizer_reference.py, number by number, and the hash under
-// which that script stored the reference's answers. For tests only.
+// The seeded strings of tests/reference/tokenizer_reference.py, number by number, and the hash
+// under which that script stored the reference's answers. For tests only.
 #pragma once
 
 #include "runtime/tokenizer/utf8.hpp"
@@ -44,7 +44,8 @@ class answer_hash {
 
  private:
   void mix(std::uint32_t n) {
-    for (int shift = 0; shift < 32; shift += 8) value_ = (value_ ^ (n >> shift & 255)) * 0x100000001B3ULL;
+    for (int shift = 0; shift < 32; shift += 8)
+      value_ = (value_ ^ (n >> shift & 255)) * 0x100000001B3ULL;
   }
   std::uint64_t value_ = 0xCBF29CE484222325ULL;
 };
@@ -52,7 +53,8 @@ class answer_hash {
 inline std::vector<std::uint64_t> golden_hashes(const std::string& name) {
   std::ifstream file(repository_file("tests/golden/" + name));
   std::vector<std::uint64_t> hashes;
-  for (std::string line; std::getline(file, line);) hashes.push_back(std::stoull(line, nullptr, 16));
+  for (std::string line; std::getline(file, line);)
+    hashes.push_back(std::stoull(line, nullptr, 16));
   return hashes;
 }
 
@@ -65,8 +67,8 @@ inline std::string unescape(std::string_view line) {
     }
     switch (line[++i]) {
       case 'u':
-        runtime::append_code_point(
-            out, static_cast<char32_t>(std::stoul(std::string(line.substr(i + 1, 4)), nullptr, 16)));
+        runtime::append_code_point(out, static_cast<char32_t>(std::stoul(
+                                            std::string(line.substr(i + 1, 4)), nullptr, 16)));
         i += 4;
         break;
       case 'n':
@@ -108,11 +110,21 @@ class random_text {
   const std::string& from_pool() { return pool_[rng_.below(pool_.size())]; }
 
   void append_piece(std::string& text) {
-    static constexpr std::array<block, 14> blocks{
-        {{0x20, 0x5F}, {0xA0, 0x60}, {0x370, 0x90}, {0x400, 0x100}, {0x590, 0x270}, {0x900, 0x80},
-         {0x300, 0x70}, {0x2000, 0x70}, {0x2190, 0x100}, {0x3040, 0xC0}, {0x4E00, 0x5000},
-         {0xAC00, 0x2BA0}, {0x1F300, 0x300}, {0x1D400, 0x400}}};
-    static constexpr std::array<char32_t, 10> spaces{0x20, 0x20, 0x20, 0x0A,   0x0D,
+    static constexpr std::array<block, 14> blocks{{{0x20, 0x5F},
+                                                   {0xA0, 0x60},
+                                                   {0x370, 0x90},
+                                                   {0x400, 0x100},
+                                                   {0x590, 0x270},
+                                                   {0x900, 0x80},
+                                                   {0x300, 0x70},
+                                                   {0x2000, 0x70},
+                                                   {0x2190, 0x100},
+                                                   {0x3040, 0xC0},
+                                                   {0x4E00, 0x5000},
+                                                   {0xAC00, 0x2BA0},
+                                                   {0x1F300, 0x300},
+                                                   {0x1D400, 0x400}}};
+    static constexpr std::array<char32_t, 10> spaces{0x20, 0x20, 0x20,   0x0A, 0x0D,
                                                      0x09, 0xA0, 0x3000, 0x0B, 0x2029};
     const std::size_t kind = rng_.below(8);
     if (kind < 3) {

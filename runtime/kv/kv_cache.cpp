@@ -42,8 +42,8 @@ kv_cache::kv_cache(kernels::device& device, std::span<const kv_group> groups,
     kernels::kv_pages p = geometry(groups[g], block_size, type);
     p.pages = std::int64_t{blocks[g]} + 1;
     const std::uint64_t block = kv_block_bytes(groups[g], block_size, type);
-    if (block != 0 && static_cast<std::uint64_t>(p.pages) >
-                          std::numeric_limits<std::int64_t>::max() / block) {
+    if (block != 0 &&
+        static_cast<std::uint64_t>(p.pages) > std::numeric_limits<std::int64_t>::max() / block) {
       throw kernels::device_error(errc::out_of_memory, "the KV cache is larger than any memory");
     }
     memory_.push_back(device.allocate(block * static_cast<std::uint64_t>(p.pages), false));

@@ -69,8 +69,8 @@ result<void> attention_block::load(weight_loader& loader, const std::string& pre
       {prefix + "_v.weight", kv_rows, shape.hidden, kv},
   }};
   DINFER_TRY(qkv_, loader.rows(parts, kernels::weight_role::matrix));
-  DINFER_TRY(output_, loader.columns(prefix + "_output.weight", shape.hidden, shape.heads * dim,
-                                     query));
+  DINFER_TRY(output_,
+             loader.columns(prefix + "_output.weight", shape.hidden, shape.heads * dim, query));
   return {};
 }
 
@@ -125,8 +125,7 @@ result<void> gated_mlp_block::load(weight_loader& loader, const std::string& pre
       {prefix + "_up.weight", shape.mlp, shape.hidden, layout.mlp},
   }};
   DINFER_TRY(gate_up_, loader.rows(parts, kernels::weight_role::gate_up));
-  DINFER_TRY(down_,
-             loader.columns(prefix + "_down.weight", shape.hidden, shape.mlp, layout.mlp));
+  DINFER_TRY(down_, loader.columns(prefix + "_down.weight", shape.hidden, shape.mlp, layout.mlp));
   return {};
 }
 

@@ -97,8 +97,8 @@ result<void> llama::read(weight_loader& loader) {
     return std::array<row_part, 1>{{{name, shape_.vocabulary, shape_.hidden, layout_.vocabulary}}};
   };
   if (layout_.first()) {
-    DINFER_TRY(embedding_, loader.rows(vocabulary_part(embedding_name),
-                                       kernels::weight_role::embedding));
+    DINFER_TRY(embedding_,
+               loader.rows(vocabulary_part(embedding_name), kernels::weight_role::embedding));
   }
   layers_.clear();
   for (std::int64_t i = layout_.layers.begin; i < layout_.layers.end; ++i)
@@ -118,8 +118,7 @@ result<std::uint64_t> llama::measure(const weight_source& source) {
 }
 
 result<void> llama::load(const weight_source& source, kernels::device& device,
-                         const kernels::prepare_options& options,
-                         const load_progress& progress) {
+                         const kernels::prepare_options& options, const load_progress& progress) {
   DINFER_TRY(const std::uint64_t total, measure(source));
   weight_loader loader(source, device, options, total, progress);
   DINFER_CHECK(read(loader));

@@ -22,10 +22,10 @@ result<const model_factory*> find_model(std::string_view architecture) {
     known += known.empty() ? "" : ", ";
     known += f->architecture;
   }
-  return fail(errc::unsupported,
-              fmt::format("architecture \"{}\" is not built in; this build knows: {}",
-                          architecture, known),
-              "general.architecture");
+  return fail(
+      errc::unsupported,
+      fmt::format("architecture \"{}\" is not built in; this build knows: {}", architecture, known),
+      "general.architecture");
 }
 
 }  // namespace dinfer::runtime

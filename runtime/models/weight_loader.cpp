@@ -5,41 +5,9 @@
 
 #include "runtime/weights/partition.hpp"
 
-#include <fmt/format.h>
-
 #include <vector>
 
 namespace dinfer::runtime {
-namespace {
-
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
-
-std::uint64_t slice_bytes(const kernels::weight_slice& s) {
-  return static_cast<std::uint64_t>(s.row_end - s.row_begin) *
-         static_cast<std::uint64_t>(kernels::row_bytes(s.type, s.column_end - s.column_begin));
-}
-
-}  // namespace
-
-result<const stored_tensor*> weight_loader::find(const std::string& name, std::int64_t rows,
-                                                 std::int64_t columns) const {
-  const stored_tensor* t = source_->find(name);
-  if (t == nullptr) {
-    return fail(errc::bad_file, fmt::format("tensor {} is missing from the model file", name),
-                name);
-  }
-  const bool vector_fits = rows == 1 && t->shape.size() == 1 && t->shape[0] == columns;
-  const bool matrix_fits = t->shape.size() == 2 && t->shape[0] == rows && t->shape[1] == columns;
-  if (!vector_fits && !matrix_fits) {
-    return fail(errc::bad_file,
-                fmt::format("tensor {} has shape {}; the model's metadata ask for [{}, {}]", name,
-                            shape_text(t->shape), rows, columns),
-                name);
-  }
-  return t;
-}
 
 weight_ptr weight_loader::prepare(std::span<const kernels::weight_slice> slices,
                                   kernels::weight_role role) {
@@ -52,7 +20,7 @@ weight_ptr weight_loader::prepare(std::span<const kernels::weight_slice> slices,
 }
 
 result<weight_ptr> weight_loader::vector(const std::string& name, std::int64_t size) {
-  DINFER_TRY(const stored_tensor* t, find(name, 1, size));
+  DINFER_TRY(const stored_tensor* t, require_tensor(*source_, name, {size}));
   DINFER_TRY(const kernels::weight_slice slice, slice_all(*t));
   weight_ptr w = prepare(std::span(&slice, 1), kernels::weight_role::vector);
   if (w) replicated_bytes_ += w->bytes();
@@ -62,7 +30,7 @@ result<weight_ptr> weight_loader::vector(const std::string& name, std::int64_t s
 result<weight_ptr> weight_loader::rows(std::span<const row_part> parts, kernels::weight_role role) {
   std::vector<kernels::weight_slice> slices;
   for (const row_part& p : parts) {
-    DINFER_TRY(const stored_tensor* t, find(p.name, p.rows, p.columns));
+    DINFER_TRY(const stored_tensor* t, require_tensor(*source_, p.name, {p.rows, p.columns}));
     DINFER_TRY(slices.emplace_back(), slice_rows(*t, p.part));
   }
   return prepare(slices, role);
@@ -70,7 +38,7 @@ result<weight_ptr> weight_loader::rows(std::span<const row_part> parts, kernels:
 
 result<weight_ptr> weight_loader::columns(const std::string& name, std::int64_t rows,
                                           std::int64_t columns, range part) {
-  DINFER_TRY(const stored_tensor* t, find(name, rows, columns));
+  DINFER_TRY(const stored_tensor* t, require_tensor(*source_, name, {rows, columns}));
   DINFER_TRY(const kernels::weight_slice slice, slice_columns(*t, part));
   return prepare(std::span(&slice, 1), kernels::weight_role::matrix);
 }

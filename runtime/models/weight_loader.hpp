@@ -42,8 +42,6 @@ class weight_loader {
         total_(total),
         progress_(&progress) {}
 
-  bool has(const std::string& name) const { return source_->find(name) != nullptr; }
-
   // A whole vector [size], the same on every rank of the stage.
   result<weight_ptr> vector(const std::string& name, std::int64_t size);
   // Parts of matrices stacked by rows: a column-parallel linear, gate_up or an embedding.
@@ -57,8 +55,6 @@ class weight_loader {
   std::uint64_t replicated_bytes() const noexcept { return replicated_bytes_; }
 
  private:
-  result<const stored_tensor*> find(const std::string& name, std::int64_t rows,
-                                    std::int64_t columns) const;
   weight_ptr prepare(std::span<const kernels::weight_slice> slices, kernels::weight_role role);
 
   const weight_source* source_;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps a device's sampler in step with the plans: who sits in a slot, and which of its tokens
 // count for penalties. Drawn tokens the sampler counts itself; a token of a sequence that came back
-// after a preemption is counted once, whether it travels as history, in a prefill chunk or was drawn
-// here. Thread: the shard's.
+// after a preemption is counted once, whether it travels as history, in a prefill chunk or was
+// drawn here. Thread: the shard's.
 #pragma once
 
 #include "kernels/ops.hpp"
@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace dinfer::runtime {
@@ -33,8 +34,8 @@ class sampling_feed {
     bool drawn = false;
   };
   void start(const sequence_start& s);
-  void count(seat& seat, std::uint32_t slot, std::uint32_t first, std::span<const token_id> tokens);
-  void first_draw(seat& seat, std::uint32_t slot, std::uint32_t position);
+  void count(seat& own, std::uint32_t slot, std::uint32_t first, std::span<const token_id> tokens);
+  void first_draw(seat& own, std::uint32_t slot, std::uint32_t position);
 
   std::unique_ptr<kernels::sampler> sampler_;
   std::vector<seat> seats_;

@@ -12,14 +12,13 @@ namespace {
 template <class... Args>
 tl::unexpected<error> refuse(errc code, slot_id slot, fmt::format_string<Args...> text,
                              Args&&... args) {
-  return fail(code, fmt::format("slot {}: {}", slot,
-                                fmt::format(text, std::forward<Args>(args)...)));
+  return fail(code,
+              fmt::format("slot {}: {}", slot, fmt::format(text, std::forward<Args>(args)...)));
 }
 
 }  // namespace
 
-slot_table::slot_table(shard_limits limits)
-    : limits_(std::move(limits)), slots_(limits_.slots) {
+slot_table::slot_table(shard_limits limits) : limits_(std::move(limits)), slots_(limits_.slots) {
   for (slot_state& s : slots_) s.tables.resize(limits_.blocks.size());
 }
 

@@ -21,9 +21,7 @@ struct shard_limits {
   std::int64_t vocabulary = 0;
   std::vector<std::uint32_t> blocks;  // per KV group, the null block not counted
 
-  std::uint32_t table_width() const noexcept {
-    return (model_len + block_size - 1) / block_size;
-  }
+  std::uint32_t table_width() const noexcept { return (model_len + block_size - 1) / block_size; }
   std::uint32_t batched_sequences() const noexcept {
     return slots < batched_tokens ? slots : batched_tokens;
   }
@@ -56,8 +54,7 @@ class slot_table {
   result<void> append(const block_append& b);
   result<void> advance(const sequence_step& s, step_id step);
   result<void> check_rows(const sequence_step& s) const;
-  result<void> check_tokens(slot_id slot, std::span<const token_id> tokens,
-                            const char* what) const;
+  result<void> check_tokens(slot_id slot, std::span<const token_id> tokens, const char* what) const;
   result<slot_state*> taken(slot_id slot, const char* what);
 
   shard_limits limits_;

@@ -61,8 +61,13 @@ void step_inputs::build(const step_plan& plan, const slot_table& slots) {
   fill_rows(plan, chosen);
   device_->upload(memory_.data(), host_.data(), used_ * sizeof(std::int32_t));
 
-  batch_ = {static_cast<std::int32_t>(tokens), static_cast<std::int32_t>(sequences),
-            positions.device, owner.device, begin.device, context.device, blocks.device};
+  batch_ = {static_cast<std::int32_t>(tokens),
+            static_cast<std::int32_t>(sequences),
+            positions.device,
+            owner.device,
+            begin.device,
+            context.device,
+            blocks.device};
   ids_ = ids.device;
   slots_ = slot.device;
   row_tokens_ = chosen.device;

@@ -2,8 +2,6 @@
 // Tokens travel as i32 [n], n known to both sides from the plan.
 #include "runtime/shard/token_return.hpp"
 
-#include "kernels/ops.hpp"
-
 #include <algorithm>
 #include <utility>
 
@@ -42,8 +40,7 @@ void token_return::receive(step_id needed, kernels::sampler& sampler) {
 void token_return::take_oldest(kernels::sampler& sampler) {
   const pending p = std::move(pending_.front());
   pending_.pop_front();
-  const kernels::tensor tokens =
-      kernels::view(memory_.data(), kernels::dtype::i32, p.slots.size());
+  const kernels::tensor tokens = kernels::view(memory_.data(), kernels::dtype::i32, p.slots.size());
   pipe_->recv(tokens, pipe_->size() - 1);
   device_->download(host_.data(), tokens.data, static_cast<std::size_t>(tokens.bytes()));
   // A slot may have been taken by another sequence since; what that one draws comes later.

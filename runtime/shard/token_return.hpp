@@ -6,6 +6,7 @@
 
 #include "kernels/communicator.hpp"
 #include "kernels/device.hpp"
+#include "kernels/ops.hpp"
 #include "runtime/schedule/step.hpp"
 
 #include <cstdint>

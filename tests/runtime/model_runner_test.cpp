@@ -192,21 +192,25 @@ TEST_CASE("a sequence that comes back is penalised as if it had never left") {
   whole[0].prompt = some_prompt(9, 5);
   whole[0].sampling.temperature = 0.8F;
   whole[0].sampling.seed = 3;
-  whole[0].sampling.repetition_penalty = 1.3F;
-  whole[0].sampling.frequency_penalty = 0.7F;
-  whole[0].sampling.min_tokens = 14;
-  whole[0].tokens = 16;
+  const bool penalised = GENERATE(true, false);
+  if (penalised) {
+    whole[0].sampling.repetition_penalty = 1.3F;
+    whole[0].sampling.frequency_penalty = 0.7F;
+  }
+  whole[0].sampling.min_tokens = 12;
+  for (token_id t = 0; t < 60; ++t) whole[0].stop_tokens.push_back(t);
+  whole[0].tokens = 24;
   run_script(cluster, whole, 0);
 
-  // The first seven outputs are known to the host; two of them were found in the prefix cache.
+  // The first seven outputs are known to the host; eight tokens may be in the prefix cache.
   const bool cached = GENERATE(false, true);
   auto resumed = whole;
   resumed[0].drawn.clear();
   resumed[0].outputs = tokens_of(whole[0].drawn);
   resumed[0].outputs.resize(7);
-  resumed[0].tokens = 9;
+  resumed[0].tokens = 17;
   resumed[0].cached = cached ? 8 : 0;
-  run_script(cluster, resumed, 6, cached);
+  run_script(cluster, resumed, 6);
   const auto all = tokens_of(whole[0].drawn);
   CHECK(tokens_of(resumed[0].drawn) == std::vector<token_id>(all.begin() + 7, all.end()));
 }
@@ -224,7 +228,9 @@ TEST_CASE("a bad plan is an error of every rank, and new connections heal it") {
   plan.step = 1000;
   if (bad == 1) plan.epoch += 1;
   if (bad == 2) {
-    plan.step = cluster.steps() + 1;
+    cluster.restart();
+    plan.epoch = cluster.epoch();
+    plan.step = 1;
     plan.releases = {77};
   }
   cluster.push(plan);
@@ -247,13 +253,18 @@ TEST_CASE("a rank whose peer stays away says whom it waited for") {
   options.collective_timeout = std::chrono::milliseconds(300);
   const bool piped = GENERATE(false, true);
   rank_cluster cluster(options, piped ? 1 : 2, piped ? std::vector{2U, 2U} : std::vector{4U});
-  auto plan = one_token_plan(cluster.epoch());
+  runtime::step_plan plan;
+  plan.epoch = cluster.epoch();
+  plan.step = 1;
+  plan.starts.emplace_back();
+  plan.blocks.push_back({0, 0, {1}});
+  plan.sequences.emplace_back().tokens = {5};
   cluster.push_to(1, plan);
   const auto r = cluster.pop();
   REQUIRE_FALSE(r);
   CHECK((r.error().code == errc::timeout || r.error().code == errc::peer_lost));
-  CHECK_THAT(r.error().message, Catch::Contains("rank 1 (stage") &&
-                                    Catch::Contains("waited for rank 0"));
+  CHECK_THAT(r.error().message,
+             Catch::Contains("rank 1 (stage") && Catch::Contains("waited for rank 0"));
 }
 
 TEST_CASE("the cache is as large as asked, as memory allows, or as could be used") {

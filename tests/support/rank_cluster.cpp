@@ -8,7 +8,6 @@
 #include "tests/support/catch.hpp"
 
 #include <algorithm>
-#include <atomic>
 
 namespace dinfer::tests {
 namespace {
@@ -18,8 +17,6 @@ T must(result<T> r) {
   if (!r) FAIL(r.error().message);
   if constexpr (!std::is_void_v<T>) return std::move(*r);
 }
-
-std::atomic<runtime::epoch_id> current_epoch{1};
 
 }  // namespace
 
@@ -45,7 +42,7 @@ rank_cluster::rank_cluster(const runtime::runner_options& base, std::uint32_t tp
     if (cache_.blocks.empty() || size.blocks[0] < cache_.blocks[0]) cache_ = size;
     cards_.push_back(must(r->runner->card()));
   }
-  connect(1);
+  connect();
 }
 
 rank_cluster::~rank_cluster() {
@@ -101,21 +98,23 @@ void rank_cluster::everywhere(const std::function<result<void>(runtime::runner&)
   for (auto& outcome : outcomes) must(std::move(outcome));
 }
 
-void rank_cluster::connect(runtime::epoch_id epoch) {
+void rank_cluster::connect() {
+  ++epoch_;
   everywhere([&](runtime::runner& r) -> result<void> {
     DINFER_CHECK(r.connect(cards_, std::chrono::seconds(20)));
-    return r.start_cache(cache_.blocks, epoch);
+    return r.start_cache(cache_.blocks, epoch_);
   });
 }
 
-void rank_cluster::restart(runtime::epoch_id epoch, bool reconnect) {
-  if (reconnect) {
-    cards_.clear();
-    for (auto& r : ranks_) cards_.push_back(must(r->runner->card()));
-    connect(epoch);
-  } else {
-    everywhere([&](runtime::runner& r) { return r.start_cache(cache_.blocks, epoch); });
-  }
+void rank_cluster::restart() {
+  ++epoch_;
+  everywhere([&](runtime::runner& r) { return r.start_cache(cache_.blocks, epoch_); });
+}
+
+void rank_cluster::reconnect() {
+  cards_.clear();
+  for (auto& r : ranks_) cards_.push_back(must(r->runner->card()));
+  connect();
 }
 
 void rank_cluster::push_to(std::size_t index, runtime::step_plan plan) {
@@ -146,30 +145,52 @@ result<runtime::step_result> rank_cluster::pop() {
 
 namespace {
 
+// Prompt and outputs that the host knows.
+std::vector<token_id> known_tokens(const scripted_sequence& s) {
+  std::vector<token_id> tokens = s.prompt;
+  tokens.insert(tokens.end(), s.outputs.begin(), s.outputs.end());
+  return tokens;
+}
+
 // The step of one sequence that has computed `done` tokens; nothing is left: no queries.
 runtime::sequence_step next_step(const scripted_sequence& s, runtime::slot_id slot,
                                  std::uint32_t done, std::uint32_t chunk) {
-  const auto prompt = static_cast<std::uint32_t>(s.prompt.size());
+  const std::vector<token_id> tokens = known_tokens(s);
+  const auto known = static_cast<std::uint32_t>(tokens.size());
   runtime::sequence_step step;
   step.slot = slot;
   step.first_position = done;
   step.query_count = 0;
-  if (done < prompt) {
-    step.query_count = std::min(chunk == 0 ? prompt : chunk, prompt - done);
-    const auto begin = s.prompt.begin() + done;
+  if (done < known) {
+    step.query_count = std::min(chunk == 0 ? known : chunk, known - done);
+    const auto begin = tokens.begin() + done;
     step.tokens.assign(begin, begin + step.query_count);
-    step.sample = done + step.query_count == prompt;
+    step.sample = done + step.query_count == known;
     step.logit_rows = step.sample ? 1 : 0;
     if (s.score_prompt) {
       step.logit_rows = step.query_count;
-      const auto end = std::min(done + step.query_count + 1, prompt);
-      step.targets.assign(begin + 1, s.prompt.begin() + end);
+      const auto end = std::min(done + step.query_count + 1, known);
+      step.targets.assign(begin + 1, tokens.begin() + end);
     }
-  } else if (done + 1 < prompt + s.tokens) {
+  } else if (done + 1 < known + s.tokens) {
     step.query_count = step.logit_rows = 1;
     step.sample = true;
   }
   return step;
+}
+
+runtime::sequence_start start_of(const scripted_sequence& s, std::size_t slot) {
+  runtime::sequence_start start;
+  start.slot = static_cast<runtime::slot_id>(slot);
+  start.request = slot + 1;
+  start.sampling = s.sampling;
+  start.prompt_tokens = static_cast<std::uint32_t>(s.prompt.size());
+  start.stop_tokens = s.stop_tokens;
+  if (s.sampling.penalised()) {
+    start.history = known_tokens(s);
+    start.history.resize(s.cached);
+  }
+  return start;
 }
 
 // Blocks of all sequences, dealt like cards so that no table is contiguous.
@@ -177,8 +198,9 @@ void deal_blocks(const std::vector<scripted_sequence>& sequences, std::uint32_t 
                  runtime::step_plan& plan) {
   std::vector<std::uint32_t> left;
   for (const auto& s : sequences)
-    left.push_back((static_cast<std::uint32_t>(s.prompt.size()) + s.tokens + block_size - 1) /
-                   block_size);
+    left.push_back(
+        (static_cast<std::uint32_t>(known_tokens(s).size()) + s.tokens + block_size - 1) /
+        block_size);
   std::vector<runtime::block_append> tables(sequences.size());
   runtime::block_id next = 1;
   for (bool dealt = true; dealt;) {
@@ -198,23 +220,17 @@ void deal_blocks(const std::vector<scripted_sequence>& sequences, std::uint32_t 
 
 void run_script(rank_cluster& cluster, std::vector<scripted_sequence>& sequences,
                 std::uint32_t chunk) {
-  const runtime::epoch_id epoch = ++current_epoch;
-  cluster.restart(epoch, false);
-  std::vector<std::uint32_t> done(sequences.size(), 0);
+  cluster.restart();
+  std::vector<std::uint32_t> done;
+  for (const auto& s : sequences) done.push_back(s.cached);
   runtime::step_id steps = 0;
   for (;;) {
     runtime::step_plan plan;
-    plan.epoch = epoch;
+    plan.epoch = cluster.epoch();
     plan.step = steps + 1;
     if (steps == 0) {
-      for (std::size_t i = 0; i < sequences.size(); ++i) {
-        runtime::sequence_start start;
-        start.slot = static_cast<runtime::slot_id>(i);
-        start.request = i + 1;
-        start.sampling = sequences[i].sampling;
-        start.prompt_tokens = static_cast<std::uint32_t>(sequences[i].prompt.size());
-        plan.starts.push_back(std::move(start));
-      }
+      for (std::size_t i = 0; i < sequences.size(); ++i)
+        plan.starts.push_back(start_of(sequences[i], i));
       deal_blocks(sequences, cluster.cache().block_size, plan);
     }
     for (std::size_t i = 0; i < sequences.size(); ++i) {

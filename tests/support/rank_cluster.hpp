@@ -29,8 +29,9 @@ class rank_cluster {
   // The next results of the last stage, in step order; errors of any rank come here too. Fails the
   // test after a minute.
   result<runtime::step_result> pop();
-  // A new epoch, with new connections when `reconnect`.
-  void restart(runtime::epoch_id epoch, bool reconnect);
+  void restart();    // a new epoch on the same connections
+  void reconnect();  // a new epoch on new ones
+  runtime::epoch_id epoch() const { return epoch_; }
 
   const runtime::model_shape& shape() const { return shape_; }
   const runtime::cache_size& cache() const { return cache_; }
@@ -48,10 +49,11 @@ class rank_cluster {
   void serve(rank& r);
   void post(rank& r, std::function<void()> work);
   void everywhere(const std::function<result<void>(runtime::runner&)>& work);
-  void connect(runtime::epoch_id epoch);
+  void connect();
 
   runtime::model_shape shape_;
   runtime::cache_size cache_;
+  runtime::epoch_id epoch_ = 0;
   std::vector<std::unique_ptr<rank>> ranks_;
   std::vector<std::string> cards_;
   std::mutex mutex_;
@@ -62,6 +64,9 @@ class rank_cluster {
 // What one sequence of a script wants, and what it got.
 struct scripted_sequence {
   std::vector<token_id> prompt;
+  std::vector<token_id> outputs;  // drawn before it left; it comes back with them
+  std::uint32_t cached = 0;       // leading tokens whose keys are in the pages from the run before
+  std::vector<token_id> stop_tokens;
   sampling_params sampling;
   std::uint32_t tokens = 8;  // to draw
   bool score_prompt = false;

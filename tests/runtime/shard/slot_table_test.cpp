@@ -83,7 +83,11 @@ TEST_CASE("a first plan with a wrong number is refused") {
       wrong{"start twice", [](auto& p) { p.starts.push_back(p.starts[0]); }, "it is taken"},
       wrong{"stop token", [](auto& p) { p.starts[0].stop_tokens = {10}; }, "stop token 10"},
       wrong{"history token", [](auto& p) { p.starts[0].history = {-1}; }, "history token -1"},
-      wrong{"bias", [](auto& p) { p.starts[0].sampling.logit_biases = {{99, 1}}; }, "biased token"},
+      wrong{"bias",
+            [](auto& p) {
+              p.starts[0].sampling.logit_biases = {{99, 1}};
+            },
+            "biased token"},
       wrong{"history", [](auto& p) { p.starts[0].history.resize(21); }, "21 history tokens"},
       wrong{"adapter", [](auto& p) { p.starts[0].adapter = 1; }, "adapter 1"},
       wrong{"blocks of a free slot", [](auto& p) { p.blocks[0].slot = 0; }, "it is free"},

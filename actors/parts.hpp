@@ -43,6 +43,12 @@ struct cluster_plan {
   std::string text;  // for a person: a table and the reason
 };
 
+// What a plan needs to know of a host.
+struct host_facts {
+  std::uint32_t cores = 1;
+  std::uint64_t memory_bytes = 0;
+};
+
 // What a node reads of the model before any weight: nodes compare the fingerprint, gateways serve
 // the rest.
 struct model_head {
@@ -71,7 +77,11 @@ struct node_parts {
   runner_factory make_runner;
   front_factory make_front;
   std::function<result<model_head>(const cluster_config&)> read_model;
-  std::function<result<cluster_plan>(const cluster_config&)> make_plan;
+  // `hosts[i]` is config.nodes[i]'s. Called on the first node once all nodes with devices are
+  // there.
+  std::function<result<cluster_plan>(const cluster_config&, const std::vector<host_facts>& hosts)>
+      make_plan;
+  std::function<host_facts()> host;  // this one
   // Called as `steps`, `cache` and the queues change, from the scheduler's thread, and with the
   // start of every life of the engine. May be empty.
   std::function<void(const runtime::scheduler_stats&)> on_stats;

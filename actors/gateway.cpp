@@ -34,8 +34,7 @@ error not_ready(const net::engine_status& status) {
 
 gateway::gateway(gateway_actor::pointer self, gateway_setup setup)
     : self_(self), setup_(std::move(setup)), watch_(self) {
-  status_.stage = "joining";
-  setup_.board->set(status_);
+  show({net::engine_state::loading, "joining", {}, 0, 0, 0});
 }
 
 gateway::~gateway() { fail_open(std::numeric_limits<std::uint32_t>::max(), "the node ends"); }
@@ -55,12 +54,20 @@ gateway_actor::behavior_type gateway::make_behavior() {
         use(message, scheduler);
       },
       [this](const engine_notice& message) { note(message); },
+      [this](const drain_engine&) -> caf::result<drained> {
+        auto promise = self_->make_response_promise<drained>();
+        leaving_ = true;
+        show(status_);
+        draining_.push_back(promise);
+        answer_drains();
+        return promise;
+      },
   };
 }
 
 void gateway::forward(const submit& message) {
-  if (status_.state != net::engine_state::ready || !scheduler_)
-    return setup_.deliver(rejection(message.id, not_ready(status_)));
+  if (status_.state != net::engine_state::ready || !scheduler_ || leaving_)
+    return setup_.deliver(rejection(message.id, not_ready(setup_.board->status())));
   if (message.blob.size() > max_submit_bytes)
     return setup_.deliver(rejection(
         message.id,
@@ -88,6 +95,7 @@ void gateway::take(const token_batch& message) {
     if (open_.erase(rejected.first) > 0) out.rejected.push_back(std::move(rejected));
   if (message.epoch == epoch_) count(message.running, message.waiting, 0);
   if (!out.tokens.empty() || !out.rejected.empty()) setup_.deliver(std::move(out));
+  answer_drains();
 }
 
 void gateway::use(const engine_ready& message, const scheduler_actor& scheduler) {
@@ -100,21 +108,20 @@ void gateway::use(const engine_ready& message, const scheduler_actor& scheduler)
     if (epoch != epoch_) return;
     scheduler_ = scheduler_actor{};
     if (status_.state == net::engine_state::dead) return;
-    status_ = {net::engine_state::dead, "scheduler lost", text_of(why), 0, 0, 0};
-    setup_.board->set(status_);
+    show({net::engine_state::dead, "scheduler lost", text_of(why), 0, 0, 0});
   });
-  status_ = {net::engine_state::ready, "serving", {}, 0, 0, 0};
-  setup_.board->set(status_);
+  show({net::engine_state::ready, "serving", {}, 0, 0, 0});
 }
 
 void gateway::note(const engine_notice& message) {
   const auto state = static_cast<net::engine_state>(
       std::min<std::uint8_t>(message.state, static_cast<std::uint8_t>(net::engine_state::dead)));
-  status_.state = state;
-  status_.stage = message.stage;
-  status_.reason = message.reason;
-  if (state != net::engine_state::draining) status_.running = status_.waiting = 0;
-  setup_.board->set(status_);
+  auto status = status_;
+  status.state = state;
+  status.stage = message.stage;
+  status.reason = message.reason;
+  if (state != net::engine_state::draining) status.running = status.waiting = 0;
+  show(std::move(status));
   // The scheduler's own last events come first where they still can: the supervisor tells it before
   // it tells us. What is still open afterwards ends here.
   if (state == net::engine_state::dead) fail_open(message.epoch, message.reason);
@@ -132,13 +139,31 @@ void gateway::fail_open(std::uint32_t up_to_epoch, const std::string& reason) {
     return true;
   });
   if (!events.tokens.empty()) setup_.deliver(std::move(events));
+  answer_drains();
+}
+
+void gateway::answer_drains() {
+  if (!open_.empty()) return;
+  for (auto& promise : std::exchange(draining_, {})) promise.deliver(drained{});
+}
+
+void gateway::show(net::engine_status status) {
+  status_ = std::move(status);
+  auto shown = status_;
+  if (leaving_ && shown.state == net::engine_state::ready) {
+    shown.state = net::engine_state::draining;
+    shown.stage = "draining";
+    shown.reason = "this node leaves";
+  }
+  setup_.board->set(std::move(shown));
 }
 
 void gateway::count(std::uint32_t running, std::uint32_t waiting, std::uint64_t age_ms) {
-  status_.running = running;
-  status_.waiting = waiting;
-  status_.last_step_age_ms = age_ms;
-  setup_.board->set(status_);
+  auto status = status_;
+  status.running = running;
+  status.waiting = waiting;
+  status.last_step_age_ms = age_ms;
+  show(std::move(status));
 }
 
 void gateway_link::submit(generate_request request) {

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 namespace dinfer::actors {
 
@@ -65,6 +66,8 @@ class gateway {
   void take(const token_batch& message);
   void use(const engine_ready& message, const scheduler_actor& scheduler);
   void note(const engine_notice& message);
+  void show(net::engine_status status);
+  void answer_drains();
   void fail_open(std::uint32_t up_to_epoch, const std::string& reason);
   void count(std::uint32_t running, std::uint32_t waiting, std::uint64_t age_ms);
 
@@ -74,6 +77,8 @@ class gateway {
   net::engine_status status_;
   std::uint32_t epoch_ = 0;
   scheduler_actor scheduler_;
+  bool leaving_ = false;  // this node drains, whatever the engine does
+  std::vector<caf::typed_response_promise<drained>> draining_;
   std::unordered_map<request_id, std::uint32_t> open_;  // to the epoch that it was sent to
 };
 

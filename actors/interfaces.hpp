@@ -32,7 +32,8 @@ using gateway_actor = token_sink_actor::extend_with<actor_of<  //
     caf::result<void>(cancel),                                 // from its front
     caf::result<void>(engine_ready, scheduler_actor),          // requests go there from now on
     // Loading, draining or dead: new requests are refused; when dead, open ones end with an error.
-    caf::result<void>(engine_notice)>>;
+    caf::result<void>(engine_notice),
+    caf::result<drained>(drain_engine)>>;  // refuses from now on; answered when none is open
 
 // What a shard tells of itself.
 using fault_sink_actor = actor_of<    //
@@ -84,7 +85,7 @@ using dialer_actor = actor_of<           //
 // One per process: joins, and does what the supervisor orders.
 using node_actor = worker_actor::extend_with<actor_of<  //
     caf::result<void>(join_now),                        // to itself: dial the first node
-    caf::result<drained>(drain_engine)>>;               // the process was asked to leave
+    caf::result<void>(drain_engine)>>;                  // the process was asked to leave
 
 }  // namespace dinfer::actors
 

@@ -44,7 +44,7 @@ node_actor::behavior_type node::make_behavior() {
       },
       [this](const end_node& message) { end(message.code, message.reason); },
       [this](const join_now&) { join(); },
-      [this](const drain_engine& message) { return drain(message.timeout_ms); },
+      [this](const drain_engine& message) { drain(message.timeout_ms); },
   };
 }
 
@@ -146,14 +146,22 @@ void node::end(int code, const std::string& reason) {
   one_less();
 }
 
-caf::result<drained> node::drain(std::uint32_t timeout_ms) {
-  if (!supervisor_ || (setup_.index != 0 && shards_.empty())) return drained{};
-  auto promise = self_->make_response_promise<drained>();
-  ask(self_, supervisor_, milliseconds(timeout_ms) + notice_timeout,
-      drain_cluster{static_cast<std::uint32_t>(setup_.index), timeout_ms})
-      .then([promise](const drained& done) mutable { promise.deliver(done); },
-            [promise](const caf::error&) mutable { promise.deliver(drained{}); });
-  return promise;
+void node::drain(std::uint32_t timeout_ms) {
+  auto left = std::make_shared<std::size_t>(1);
+  const auto one_less = [this, left] {
+    if (--*left == 0) end(exit_ok, "drained");
+  };
+  const auto wait_for = [&](const auto& who, const auto& what) {
+    ++*left;
+    ask(self_, who, milliseconds(timeout_ms), what)
+        .then([one_less](const drained&) { one_less(); },
+              [one_less](const caf::error&) { one_less(); });
+  };
+  // Without shards we leave alone; else the engine has to stop.
+  if (supervisor_ && (setup_.index == 0 || !shards_.empty()))
+    wait_for(supervisor_, drain_cluster{static_cast<std::uint32_t>(setup_.index), timeout_ms});
+  for (const auto& [index, gateway] : setup_.gateways) wait_for(gateway, drain_engine{timeout_ms});
+  one_less();
 }
 
 }  // namespace dinfer::actors

@@ -60,7 +60,7 @@ class node {
   void joined(const directory_actor& directory, const supervisor_actor& supervisor);
   void not_joined(const error& why);
   void end(int code, const std::string& reason);
-  caf::result<drained> drain(std::uint32_t timeout_ms);
+  void drain(std::uint32_t timeout_ms);
 
   node_actor::pointer self_;
   node_setup setup_;

@@ -263,15 +263,11 @@ int node_process::wait() {
 }
 
 void node_process::drain(std::chrono::milliseconds timeout) {
-  const auto limit = std::chrono::steady_clock::now() + timeout;
-  caf::scoped_actor self{*impl_->system};
-  auto answer = self->request(impl_->node, timeout + last_words,
-                              drain_engine{static_cast<std::uint32_t>(timeout.count())});
-  for (auto& made : impl_->gateways) {
-    const auto left = limit - std::chrono::steady_clock::now();
-    made.face->stop(std::max(milliseconds(0), std::chrono::duration_cast<milliseconds>(left)));
+  post(impl_->node, drain_engine{static_cast<std::uint32_t>(timeout.count())});
+  {
+    std::unique_lock lock(impl_->mutex);
+    impl_->ended.wait_for(lock, timeout + last_words, [this] { return impl_->code.has_value(); });
   }
-  answer.receive([](const drained&) {}, [](const caf::error&) {});
   impl_->end(exit_ok, "drained");
 }
 

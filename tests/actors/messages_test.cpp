@@ -43,6 +43,8 @@ class filler {
   std::mt19937 engine_;
 };
 
+template <wire_message T>
+bool same(const T& a, const T& b);
 template <class T>
 bool same(const T& a, const T& b) {
   return a == b;
@@ -88,7 +90,7 @@ void round_trips(caf::actor_system& system) {
 }  // namespace
 
 TEST_CASE("every message crosses the wire unchanged") {
-  system_config config({.protocol = 1, .network = false, .deterministic = true});
+  system_config config({.health = {}, .protocol = 1, .network = false, .deterministic = true});
   caf::actor_system system{config};
   round_trips<hello, welcome, node_joined, node_lost, dial, probe, shard_order, stage_order,
               drop_shards, abort_shards, progress_query, progress_report, end_node, drain_cluster,
@@ -101,7 +103,7 @@ TEST_CASE("every message crosses the wire unchanged") {
 }
 
 TEST_CASE("an error keeps code, text and subject as a CAF error, across the wire too") {
-  system_config config({.protocol = 1, .network = false, .deterministic = true});
+  system_config config({.health = {}, .protocol = 1, .network = false, .deterministic = true});
   caf::actor_system system{config};
   for (std::uint8_t code = 1; code <= static_cast<std::uint8_t>(errc::internal); ++code) {
     const error before{static_cast<errc>(code), "what and where", "key"};

@@ -136,7 +136,7 @@ void greet(console& out, const node_command& command) {
 }
 
 int print_plan(const node_command& command, const actors::node_parts& parts) {
-  auto plan = parts.make_plan(command.config);
+  auto plan = parts.make_plan(command.config, {});
   if (!plan) {
     std::fprintf(stderr, "dinfer-node: %s\n", plan.error().message.c_str());
     return actors::exit_code_of(plan.error().code);

@@ -22,7 +22,7 @@ auto parse(const std::string& file) { return parse_gguf(std::as_bytes(std::span(
 
 }  // namespace
 
-// The numbers were read by PyPI's gguf package (0.17) from the same file.
+// The numbers were read by PyPI's gguf package (0.19) from the same file.
 TEST_CASE("the real model's directory and metadata are read", "[weights][gguf]") {
   const auto source = open_weights(model_path());
   REQUIRE(source);

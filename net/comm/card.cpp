@@ -110,7 +110,7 @@ result<wire_kind> choose_wire(std::span<const card> members) {
     if (one_host) return wire_kind::shared_memory;
     return fail(errc::invalid_argument,
                 "cpu.transport = \"shared_memory\", but the ranks of this group live on several "
-                "hosts; use \"automatic\" or \"tcp\"",
+                "hosts; use \"auto\" or \"tcp\"",
                 "cpu.transport");
   }
   if (all_alike(members, [](auto& a, auto& b) { return a.process == b.process; }))

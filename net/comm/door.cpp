@@ -14,7 +14,7 @@
 namespace dinfer::net {
 namespace {
 
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""ms;
 
 static_assert(std::endian::native == std::endian::little, "greetings are little-endian");
 constexpr std::size_t most_unproven = 64, most_proven = 1024;

@@ -15,7 +15,7 @@ namespace dinfer::net {
 namespace {
 
 using kernels::device_error;
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""ms;
 
 constexpr std::uint32_t frame_mark = 0x6d617266;
 constexpr auto look_every = 20ms;  // how often a waiting rank looks whether its peers live

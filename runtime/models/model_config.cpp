@@ -41,11 +41,26 @@ class keys {
   }
   std::optional<bool> boolean(std::string_view key) const { return source_.boolean(full(key)); }
 
+  // Whether the key stands there with any value that could have been meant.
+  bool present(std::string_view key) const {
+    const std::string name = full(key);
+    return source_.number(name) || source_.boolean(name) || source_.text(name) ||
+           source_.numbers(name) || source_.texts(name);
+  }
+
+  // A number. `otherwise` only where the key is absent: one of another type is refused.
+  result<double> number_or(std::string_view key, double otherwise) const {
+    const auto value = number(key);
+    if (!value && present(key)) return wrong(full(key), "is not a number");
+    return value.value_or(otherwise);
+  }
+
   // An integer, or an array of one value for all layers. nullopt: absent.
   result<std::optional<std::int64_t>> uniform(std::string_view key) const {
     if (const auto one = source_.integer(full(key))) return one;
     const auto many = source_.integers(full(key));
-    if (!many || many->empty()) return std::nullopt;
+    if ((!many || many->empty()) && present(key)) return wrong(full(key), "is not an integer");
+    if (!many) return std::nullopt;
     if (std::any_of(many->begin(), many->end(), [&](auto v) { return v != many->front(); }))
       return fail(errc::unsupported, full(key) + ": differs from layer to layer", full(key));
     return many->front();
@@ -56,7 +71,7 @@ class keys {
                                std::optional<std::int64_t> otherwise = {}) const {
     DINFER_TRY(auto value, uniform(key));
     if (!value) value = otherwise;
-    if (!value) return wrong(full(key), "is missing or not an integer");
+    if (!value) return wrong(full(key), "is missing");
     if (*value < least || *value > most)
       return wrong(full(key), fmt::format("is {}; {} to {} fits", *value, least, most));
     return static_cast<std::int32_t>(*value);
@@ -74,7 +89,7 @@ result<void> read_sizes(const keys& meta, model_shape& shape) {
   DINFER_TRY(shape.max_positions, meta.bounded("context_length", 1, most_positions));
   const auto epsilon = meta.number("attention.layer_norm_rms_epsilon");
   const std::string key = meta.full("attention.layer_norm_rms_epsilon");
-  if (!epsilon) return wrong(key, "is missing or not a number");
+  if (!epsilon) return wrong(key, "is missing, or not a number");
   if (!(*epsilon >= 0 && *epsilon < 1))
     return wrong(key, fmt::format("is {}; 0 to 1 fits", *epsilon));
   shape.norm_epsilon = static_cast<float>(*epsilon);
@@ -150,7 +165,7 @@ result<void> read_rope(const weight_source& source, const keys& meta, model_shap
   if (shape.rotary % 2 != 0)
     return wrong(meta.full("rope.dimension_count"),
                  fmt::format("is {}; an even number fits", shape.rotary));
-  const double base = meta.number("rope.freq_base").value_or(10000.0);
+  DINFER_TRY(const double base, meta.number_or("rope.freq_base", 10000.0));
   if (!(base > 1 && std::isfinite(base)))
     return wrong(meta.full("rope.freq_base"), fmt::format("is {}; more than 1 fits", base));
   DINFER_TRY(const double scale, read_linear_scaling(meta));
@@ -177,6 +192,7 @@ result<void> read_vocabulary(const weight_source& source, model_shape& shape) {
   for (const std::string key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                                 "tokenizer.ggml.eom_token_id"}) {
     const auto id = source.integer(key);
+    if (!id && source.number(key)) return wrong(key, "is not an integer");
     if (!id) continue;
     if (*id < 0 || *id >= shape.vocabulary)
       return wrong(key, fmt::format("is {}; 0 to {} fits", *id, shape.vocabulary - 1));

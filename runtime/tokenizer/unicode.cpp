@@ -83,6 +83,14 @@ bool numeric(char32_t code_point) noexcept {
   return class_of(code_point) == char_class::number || within(numbers_17, code_point);
 }
 
+char32_t to_upper(char32_t code_point) noexcept {
+  return static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(code_point)));
+}
+
+char32_t to_lower(char32_t code_point) noexcept {
+  return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code_point)));
+}
+
 std::string compose(std::string_view text) {
   const auto ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
   if (std::all_of(text.begin(), text.end(), ascii)) return std::string(text);

@@ -18,6 +18,10 @@ char_class class_of(char32_t code_point) noexcept;
 // the reference than the patterns are.
 bool numeric(char32_t code_point) noexcept;
 
+// One character for one: letters whose other case has more characters stay as they are.
+char32_t to_upper(char32_t code_point) noexcept;
+char32_t to_lower(char32_t code_point) noexcept;
+
 // Normalisation form C of valid UTF-8; text that cannot be composed comes back as it was.
 std::string compose(std::string_view text);
 

@@ -4,25 +4,22 @@
 #include "kernels/device.hpp"
 #include "net/comm/sum.hpp"
 #include "tests/net/comm/group.hpp"
+#include "tests/support/allocation_meter.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/model_path.hpp"
 
 #include <atomic>
+#include <cmath>
 #include <cstring>
+#include <fstream>
+#include <sstream>
 
 namespace dinfer::tests {
 namespace {
 
 using kernels::dtype;
 using kernels::view;
-
-struct wire {
-  const char* name;
-  transport_choice choice;
-  bool own_addresses;
-};
-constexpr wire wires[] = {{"local", transport_choice::automatic, false},
-                          {"shared memory", transport_choice::shared_memory, false},
-                          {"tcp", transport_choice::automatic, true}};
+using std::chrono_literals::operator""ms;
 
 // Numbers of mixed size, so that the order of a sum shows in its last bits.
 float number(std::int32_t rank, std::int64_t i) {
@@ -111,23 +108,108 @@ bool messages_fit(kernels::communicator& c, std::int64_t count) {
   return same_bits(out.data(), numbers(last, count).data(), count);
 }
 
+// The first size at which an operation went wrong, or -1.
+std::int64_t first_wrong(kernels::communicator& c) {
+  for (const std::int64_t count : {0, 1, 3, 577, 2048, 16'411, 300'007}) {
+    const bool fits = all_reduce_fits(c, count) && all_gather_fits(c, count) &&
+                      reduce_scatter_fits(c, count) && all_to_all_fits(c, count) &&
+                      broadcast_fits(c, count) && messages_fit(c, count);
+    if (!fits) return count;
+  }
+  return -1;
+}
+
 }  // namespace
 
-TEST_CASE("every operation sums and moves exactly, whatever the wire, ranks and size", "[comm]") {
-  constexpr std::int64_t counts[] = {0, 1, 3, 577, 2048, 16'411, 300'007};
+TEST_CASE("every operation sums and moves exactly between threads, whatever the wire", "[comm]") {
   const auto& on = GENERATE(wires[0], wires[1], wires[2]);
   const auto size = GENERATE(1, 2, 3, 4);
   INFO(on.name << ", " << size << " ranks");
   std::atomic<std::int64_t> wrong{-1};
-  run_group({size, on.choice, on.own_addresses, 10'000ms}, [&](auto& c) {
-    for (const auto count : counts) {
-      const bool fits = all_reduce_fits(c, count) && all_gather_fits(c, count) &&
-                        reduce_scatter_fits(c, count) && all_to_all_fits(c, count) &&
-                        broadcast_fits(c, count) && messages_fit(c, count);
-      if (!fits) wrong = count;
-    }
+  run_threads(on.of(size, 10'000ms), [&](auto& c) {
+    if (const auto count = first_wrong(c); count >= 0) wrong = count;
   });
   REQUIRE(wrong == -1);
+}
+
+TEST_CASE("every operation sums and moves exactly between processes", "[comm]") {
+  // One address: shared memory. Several: TCP.
+  const bool own_addresses = GENERATE(false, true);
+  rank_processes ranks({3, transport_choice::automatic, own_addresses}, [](auto& c) {
+    if (const auto count = first_wrong(c); count >= 0)
+      throw std::runtime_error("wrong at " + std::to_string(count));
+  });
+  REQUIRE(ranks.all_fine());
+}
+
+TEST_CASE("half-precision sums are torch's, bit for bit", "[comm]") {
+  std::ifstream golden(repository_file("tests/golden/half_sums.txt"));
+  std::string line;
+  std::size_t count = 0;
+  while (std::getline(golden, line)) {
+    std::istringstream words(line);
+    std::string type, word;
+    words >> type;
+    std::vector<std::string> rest;
+    while (words >> word) rest.push_back(word);
+    std::vector<std::uint16_t> bits;
+    for (const auto& one : rest)
+      bits.push_back(one == "nan" ? 0 : static_cast<std::uint16_t>(std::stoul(one, nullptr, 16)));
+    std::vector<const void*> parts;
+    for (std::size_t i = 0; i + 1 < bits.size(); ++i) parts.push_back(&bits[i]);
+    std::uint16_t sum = 0;
+    net::sum_in_order(type == "bf16" ? dtype::bf16 : dtype::f16, parts, &sum, 1);
+    INFO(line << " -> " << std::hex << sum);
+    const auto exponent = type == "bf16" ? 0x7f80 : 0x7c00;
+    if (rest.back() == "nan") REQUIRE((sum & 0x7fff) > exponent);
+    else REQUIRE(sum == bits.back());
+    ++count;
+  }
+  REQUIRE(count > 4000);
+}
+
+TEST_CASE("operations allocate nothing once they are warm", "[comm]") {
+  const auto& on = GENERATE(wires[0], wires[1], wires[2]);
+  std::atomic<std::uint64_t> bytes{0};
+  run_threads(on.of(2, 10'000ms), [&](auto& c) {
+    std::vector<float> data(100'000, 1.0f), all(200'000);
+    const auto small = view(data.data(), dtype::f32, 2048),
+               big = view(data.data(), dtype::f32, 100'000);
+    const auto once = [&] {
+      c.all_reduce(small);
+      c.all_reduce(big);
+      c.all_gather(big, view(all.data(), dtype::f32, 200'000));
+      c.broadcast(small, 1);
+      if (c.rank() == 0) c.send(small, 1);
+      else c.recv(small, 0);
+    };
+    once();
+    const auto before = bytes_allocated();
+    for (int i = 0; i < 20; ++i) once();
+    bytes += bytes_allocated() - before;
+  });
+  REQUIRE(bytes == 0);
+}
+
+TEST_CASE("tensors that no operation can take are refused with the reason", "[comm]") {
+  run_threads(wires[0].of(1, 1000ms), [](auto& c) {
+    std::vector<float> data(8);
+    const auto refused = [&](auto act) {
+      try {
+        act();
+      } catch (const kernels::device_error& e) {
+        return e.code() == errc::invalid_argument;
+      }
+      return false;
+    };
+    const auto t = view(data.data(), dtype::f32, 4);
+    CHECK(refused([&] { c.all_reduce(view(data.data(), dtype::i32, 4)); }));
+    CHECK(refused([&] { c.all_gather(t, view(data.data(), dtype::f32, 8)); }));
+    CHECK(refused([&] { c.reduce_scatter(view(data.data(), dtype::f32, 8), t); }));
+    CHECK(refused([&] { c.send(t, 0); }));
+    CHECK(refused([&] { c.recv(t, 7); }));
+    CHECK(refused([&] { c.broadcast(t, -1); }));
+  });
 }
 
 }  // namespace dinfer::tests

@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// Groups of ranks for tests: every rank is a thread with a transport of its own, over any wire.
+// Groups of ranks for tests, over any wire: every rank a thread, or every rank a process.
 #pragma once
 
+#include "dinfer/config.hpp"
 #include "kernels/communicator.hpp"
-#include "net/comm/transport.hpp"
+#include "runtime/runner.hpp"
 
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
-namespace dinfer::tests {
+#include <sys/types.h>
 
-using namespace std::chrono_literals;
+namespace dinfer::tests {
 
 struct group_options {
   std::int32_t size = 2;
@@ -25,45 +24,41 @@ struct group_options {
   std::chrono::milliseconds timeout{10'000};
 };
 
-inline std::unique_ptr<runtime::transport> rank_transport(const group_options& o,
-                                                          std::int32_t rank) {
-  net::cpu_transport_options options;
-  options.address = "127.0.0." + std::to_string(o.own_addresses ? rank + 1 : 1);
-  options.choice = o.choice;
-  options.timeout = o.timeout;
-  options.name = "n" + std::to_string(rank);
-  return net::make_cpu_transport(options);
-}
+// The wires: local, shared memory, TCP.
+struct wire {
+  const char* name;
+  transport_choice choice;
+  bool own_addresses;
+  group_options of(std::int32_t size, std::chrono::milliseconds timeout) const {
+    return {size, choice, own_addresses, timeout};
+  }
+};
+inline constexpr wire wires[] = {{"local", transport_choice::automatic, false},
+                                 {"shared memory", transport_choice::shared_memory, false},
+                                 {"tcp", transport_choice::tcp, true}};
 
-// Runs `body` as every rank of one group, each on its thread; the first exception is rethrown.
-inline void run_group(const group_options& o,
-                      const std::function<void(kernels::communicator&)>& body) {
-  const auto n = static_cast<std::size_t>(o.size);
-  std::vector<std::unique_ptr<runtime::transport>> transports;
-  std::vector<std::string> cards;
-  for (std::int32_t rank = 0; rank < o.size; ++rank) {
-    transports.push_back(rank_transport(o, rank));
-    auto card = transports.back()->card();
-    if (!card) throw std::runtime_error(card.error().message);
-    cards.push_back(*card);
-  }
-  std::vector<std::exception_ptr> errors(n);
-  std::vector<std::thread> threads;
-  for (std::int32_t rank = 0; rank < o.size; ++rank) {
-    threads.emplace_back([&, rank] {
-      const auto i = static_cast<std::size_t>(rank);
-      try {
-        auto made = transports[i]->join("g", cards, rank, 5000ms);
-        if (!made) throw std::runtime_error(made.error().message);
-        body(**made);
-      } catch (...) {
-        errors[i] = std::current_exception();
-      }
-    });
-  }
-  for (auto& one : threads) one.join();
-  for (const auto& one : errors)
-    if (one) std::rethrow_exception(one);
-}
+std::unique_ptr<runtime::transport> rank_transport(const group_options& o, std::int32_t rank);
+
+using rank_body = std::function<void(kernels::communicator&)>;
+
+// Runs `body` as every rank, each on its thread with its own transport; the first exception is
+// rethrown.
+void run_threads(const group_options& o, const rank_body& body);
+
+// Ranks as children of this process, which must have one thread when they are made. A child ends
+// with 0 when its body returns, with 1 when it throws; the text is on stderr. Children that are
+// left are killed.
+class rank_processes {
+ public:
+  rank_processes(const group_options& o, const rank_body& body);
+  ~rank_processes();
+  void kill(std::int32_t rank);
+  // Waits at most ten seconds: the exit status, or 128 + signal.
+  std::int32_t wait(std::int32_t rank);
+  bool all_fine();
+
+ private:
+  std::vector<pid_t> children_;
+};
 
 }  // namespace dinfer::tests

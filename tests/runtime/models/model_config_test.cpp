@@ -181,7 +181,8 @@ TEST_CASE("missing, mistyped and unfitting sizes are refused by key", "[models]"
     const std::string full = "llama." + key;
     INFO(full);
     CHECK_THAT(message_of(llama_file().without(full)), Contains(full + ": is missing"));
-    CHECK_THAT(message_of(llama_file().set(full, "text")), Contains(full + ": is missing or not"));
+    CHECK_THAT(message_of(llama_file().set(full, "text")), Contains(full + ": is "));
+    CHECK_THAT(message_of(llama_file().set(full, std::vector<int>{})), Contains(full + ": is "));
     CHECK_THAT(message_of(llama_file().set(full, std::int64_t{-1})), Contains(full + ": is -1"));
     CHECK_THAT(message_of(llama_file().set(full, std::int64_t{1} << 40)), Contains(full));
     if (full.find("epsilon") != full.npos) continue;
@@ -189,6 +190,12 @@ TEST_CASE("missing, mistyped and unfitting sizes are refused by key", "[models]"
     CHECK_THAT(message_of(llama_file().set(full, std::vector<int>{4, 8}), errc::unsupported),
                Contains(full + ": differs from layer to layer"));
   }
+  CHECK_THAT(message_of(llama_file().set("llama.attention.head_count_kv", "two")),
+             Contains("llama.attention.head_count_kv: is not an integer"));
+  CHECK_THAT(message_of(llama_file().set("llama.rope.freq_base", true)),
+             Contains("llama.rope.freq_base: is not a number"));
+  CHECK_THAT(message_of(llama_file().set("tokenizer.ggml.eos_token_id", 1.5F)),
+             Contains("tokenizer.ggml.eos_token_id: is not an integer"));
   CHECK_THAT(message_of(llama_file().set("llama.attention.head_count_kv", 3)),
              Contains("llama.attention.head_count_kv: 3 KV heads do not divide 4 heads"));
   CHECK_THAT(message_of(llama_file().set("llama.attention.head_count", 5)),

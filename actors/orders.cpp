@@ -130,7 +130,7 @@ result<runtime::scheduler_config> scheduler_config_of(const cluster_config& conf
           : std::min<std::uint64_t>(most_queued_tokens, 8ULL * plan.max_model_len * s.max_num_seqs);
   out.prefix_caching = config.cache.prefix_caching;
   out.stages = plan.stages;
-  out.max_in_flight = plan.stages + 1;
+  out.max_in_flight = plan.stages + 1;  // one step ahead
   out.eos_tokens = plan.eos_tokens;
   out.epoch = epoch;
   for (std::size_t rank = 0; rank < offers.size(); ++rank) {

@@ -86,6 +86,7 @@ struct node_parts {
   // start of every life of the engine. May be empty.
   std::function<void(const runtime::scheduler_stats&)> on_stats;
   std::function<std::uint64_t()> random;  // start of request counters
+  std::uint32_t steps_ahead = 1;          // plans sent before a result is back; 0: to measure
 
   // Who we say we are when we join; two nodes must agree on all three.
   std::string build;

@@ -24,6 +24,7 @@ struct supervisor_setup {
       make_plan;
   dialer_actor dialer;  // to say why a node is missing; may be empty
   bool detached = true;
+  std::uint32_t steps_ahead = 1;
   std::function<void(const runtime::scheduler_stats&)> on_stats;
   // Lines for a person; any may be empty.
   std::function<void(const std::string&)> on_progress, on_plan, on_ready, on_error;

@@ -205,6 +205,7 @@ void supervisor::start_scheduler() {
   ++epoch_;
   auto config = scheduler_config_of(*setup_.config, *plan_, offers_, epoch_);
   if (!config) return fail(config.error());
+  config->max_in_flight = plan_->stages + setup_.steps_ahead;
   start_cache order;
   order.epoch = epoch_;
   for (const auto& group : config->groups) order.blocks.push_back(group.blocks);

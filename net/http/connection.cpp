@@ -93,6 +93,7 @@ class socket_connection final : public connection,
 
   void flush();
   void written(error_code problem);
+  void overflow(std::uint64_t write);
   void finish();
   void lose(lost_reason reason);
   std::string_view buffered() const {
@@ -111,6 +112,7 @@ class socket_connection final : public connection,
 
   std::string pending_, flying_;      // bytes that wait for the write in flight, and its own
   std::uint32_t pending_chunks_ = 0;  // events in pending_
+  std::uint64_t writes_ = 0;          // begun so far
   chunk_guard chunks_;                // of the request body; the parser keeps a reference
 
   bool dead_ = false;         // closed; nothing is sent any more
@@ -121,6 +123,8 @@ class socket_connection final : public connection,
   bool answering_ = false;    // a request was handed over and its answer is not complete
   bool ending_ = false;       // all of the answer is in pending_ or flying_
   bool close_after_ = false;  // the connection ends with this answer
+  bool suspect_ = false;      // overflow() is about to decide
+  bool refused_ = false;      // without having read all of the request
   bool http11_ = true;
   bool head_only_ = false;  // the request was HEAD
   bool chunked_ = false;
@@ -161,7 +165,7 @@ asio::awaitable<void> socket_connection::run() {
   const auto self = shared_from_this();
   bool more = true;
   while (more && !dead_) more = co_await serve_one();
-  if (!dead_) co_await linger();
+  if (!dead_ && refused_) co_await linger();
   close(lost_reason::disconnected);
   host_.closed(this);
 }
@@ -277,7 +281,7 @@ asio::awaitable<void> socket_connection::watch() {
 }
 
 asio::awaitable<void> socket_connection::refuse(unsigned status, std::string_view message) {
-  close_after_ = true;
+  close_after_ = refused_ = true;
   timed_out_ = false;
   const api_error wrong{status, "invalid_request_error", std::string(message), {}, {}};
   http_response response;
@@ -289,7 +293,8 @@ asio::awaitable<void> socket_connection::refuse(unsigned status, std::string_vie
   write_deadline_ = no_deadline;
 }
 
-// Closing with unread bytes would reset the connection and could destroy the answer on its way.
+// After a refusal: closing with unread bytes would reset the connection and could destroy the
+// answer on its way.
 asio::awaitable<void> socket_connection::linger() {
   error_code problem;
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, problem);
@@ -325,11 +330,20 @@ void socket_connection::send(std::string_view data, std::uint32_t chunks) {
   append_chunk(pending_, data, chunked_);
   pending_chunks_ += chunks;
   if (!writing_) return flush();
-  if (pending_chunks_ <= host_.limits->stream_chunks &&
-      pending_.size() <= host_.limits->stream_bytes)
-    return;
-  ending_ = true;  // nothing more is taken; told from the loop, not from within this call
-  asio::post(*host_.context, [self = shared_from_this()] { self->close(lost_reason::too_slow); });
+  if (pending_.size() > host_.limits->stream_bytes) return overflow(0);
+  if (pending_chunks_ > host_.limits->stream_chunks) overflow(writes_);
+}
+
+// Told from the loop, not from within the caller. Many events may only mean that this thread was
+// late: the reader is slow when, after all that is ready now, write number `write` still hangs.
+void socket_connection::overflow(std::uint64_t write) {
+  if (std::exchange(suspect_, true)) return;
+  if (write == 0) ending_ = true;  // nothing more is taken
+  asio::post(*host_.context, [self = shared_from_this(), write] {
+    self->suspect_ = false;
+    if (write == 0 || (self->writing_ && self->writes_ == write))
+      self->close(lost_reason::too_slow);
+  });
 }
 
 void socket_connection::end_stream(bool close) {
@@ -344,6 +358,7 @@ void socket_connection::flush() {
   if (writing_ || dead_) return;
   if (pending_.empty()) return ending_ ? finish() : void();
   writing_ = true;
+  ++writes_;
   flying_.swap(pending_);
   pending_.clear();
   pending_chunks_ = 0;

@@ -165,10 +165,11 @@ void scheduler::impl::plan_queries(step_plan& out, const sequence_ptr& seq, std:
   const auto token = [&seq](std::uint32_t i) { return seq->tokens.begin() + i; };
   if (seq->draws == 0) step.tokens.assign(token(first), token(end));
   step.sample = end == seq->known() + seq->draws;
-  if (seq->wants_prompt_rows() && seq->rows_planned + 1 < seq->prompt_tokens) {
-    // The row of a position tells the log-probability of the prompt token after it.
-    const std::uint32_t from = std::max(first, seq->rows_planned);
-    const std::uint32_t to = std::min(end, seq->prompt_tokens - 1);
+  // The row of a position tells the log-probability of the prompt token after it. A sequence that
+  // is computed again has had some of them.
+  const std::uint32_t from = std::max(first, seq->rows_planned);
+  const std::uint32_t to = std::min(end, seq->prompt_tokens - 1);
+  if (seq->wants_prompt_rows() && from < to) {
     step.targets.assign(token(from + 1), token(to + 1));
     seq->rows_planned = to;
   }

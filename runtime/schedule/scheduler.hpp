@@ -15,6 +15,7 @@
 
 #include "dinfer/error.hpp"
 #include "dinfer/request.hpp"
+#include "runtime/kv/kv_group_config.hpp"
 #include "runtime/schedule/step.hpp"
 
 #include <cstdint>
@@ -23,11 +24,6 @@
 #include <vector>
 
 namespace dinfer::runtime {
-
-struct kv_group_config {
-  std::uint32_t blocks = 0;  // of the pool, the null block not counted; the least over all ranks
-  std::uint32_t window = 0;  // 0: full attention; else blocks further back are freed
-};
 
 struct scheduler_config {
   std::uint32_t max_num_seqs = 256;  // slots

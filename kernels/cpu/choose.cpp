@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Selection without sorting a vocabulary: a heap for the k best, and for the others a threshold
+// that only the tokens that matter pass.
 #include "kernels/cpu/choose.hpp"
 
 #include <algorithm>

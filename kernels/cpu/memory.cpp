@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Mappings aligned to huge pages for large pieces, the C library for small ones.
 #include "kernels/cpu/memory.hpp"
 
 #include "kernels/device.hpp"

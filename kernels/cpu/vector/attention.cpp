@@ -24,7 +24,7 @@ struct work {
   float* scores;  // [rows][32], then probabilities
   float* totals;  // [rows][16]
   float* peaks;   // [rows]
-  float* line;    // [dim]
+  float* lines;   // [16][dim]: expanded keys and values
 };
 
 work lay_out(const attention_job& job, float* scratch) {
@@ -43,7 +43,7 @@ work lay_out(const attention_job& job, float* scratch) {
   w.scores = take(w.rows * keys_at_once);
   w.totals = take(w.rows * 16);
   w.peaks = take((w.rows + 15) / 16 * 16);
-  w.line = take(w.dim);
+  w.lines = take(16 * w.dim);
   return w;
 }
 
@@ -78,21 +78,42 @@ const float* read_line(const attention_job& job, const std::byte* matrix, std::i
   return line;
 }
 
+// 16 keys from `first` on, of which `count` exist, to columns: to[d][16].
+void gather_keys(const attention_job& job, const work& w, std::int32_t first, std::int32_t count,
+                 float* to) {
+  const float* lines[16];
+  for (std::int32_t j = 0; j < 16; ++j) {
+    float* line = w.lines + j * w.dim;
+    lines[j] = line;
+    if (j < count) {
+      const std::int32_t key = first + j;
+      const std::int64_t page = job.page_bytes * job.blocks[key / job.block_size];
+      lines[j] = read_line(job, job.keys + page, key % job.block_size, line);
+    } else {
+      for (std::int64_t d = 0; d < w.dim; d += 16) store(line + d, splat(0.0F));
+    }
+  }
+  for (std::int64_t d = 0; d < w.dim; d += 16, to += 256) {
+    const std::int64_t left = job.head_dim - d;
+    lanes rows[16], columns[16];
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j) {
+      rows[j] = left > 0 ? load_partial(lines[j] + d, left, 0.0F) : splat(0.0F);
+    }
+    transpose(rows, columns);
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j) store(to + 16 * j, columns[j]);
+  }
+}
+
 // Brings keys and values first .. first + count - 1 into the shapes that tiles read.
 void gather(const attention_job& job, const work& w, std::int32_t first, std::int32_t count) {
-  for (std::int32_t j = 0; j < keys_at_once; ++j) {
-    float* column = w.keys + j / 16 * (w.dim * 16) + j % 16;
-    if (j >= count) {
-      for (std::int64_t d = 0; d < w.dim; ++d) column[16 * d] = 0;
-      continue;
-    }
+  gather_keys(job, w, first, count < 16 ? count : 16, w.keys);
+  gather_keys(job, w, first + 16, count - 16, w.keys + 16 * w.dim);
+  for (std::int32_t j = 0; j < count; ++j) {
     const std::int32_t key = first + j;
     const std::int64_t page = job.page_bytes * job.blocks[key / job.block_size];
-    const std::int32_t index = key % job.block_size;
-    const float* k = read_line(job, job.keys + page, index, w.line);
-    for (std::int64_t d = 0; d < job.head_dim; ++d) column[16 * d] = k[d];
-    for (std::int64_t d = job.head_dim; d < w.dim; ++d) column[16 * d] = 0;
-    const float* v = read_line(job, job.values + page, index, w.line);
+    const float* v = read_line(job, job.values + page, key % job.block_size, w.lines);
     for (std::int64_t d = 0; d < w.dim; d += 16) {
       const std::int64_t left = job.head_dim - d;
       store(w.values + (d * keys_at_once) + 16 * j,

@@ -66,8 +66,8 @@ inline constexpr std::int32_t attention_keys = 32;  // taken together, from mult
 inline constexpr std::int32_t attention_rows = 64;  // at most, in one call
 constexpr std::size_t attention_scratch(std::int32_t head_dim) {
   const auto padded = static_cast<std::size_t>((head_dim + 31) / 32 * 32);
-  return (2 * attention_keys + 2 * attention_rows) * padded +
-         static_cast<std::size_t>(attention_rows) * (attention_keys + 32) + padded;
+  return (2 * attention_keys + 2 * attention_rows + 16) * padded +
+         static_cast<std::size_t>(attention_rows) * (attention_keys + 32);
 }
 
 struct norm_row {

@@ -74,6 +74,43 @@ inline lanes where_less(lanes x, lanes y, lanes yes, lanes no) {
           _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))};
 }
 
+// Eight rows and columns.
+inline void transpose(const __m256 (&in)[8], __m256 (&out)[8]) {
+  __m256 halves[2][4];
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const auto pairs = [](__m256 x) { return _mm256_castps_pd(x); };
+    const auto a = pairs(_mm256_unpacklo_ps(in[4 * i], in[4 * i + 1]));
+    const auto b = pairs(_mm256_unpackhi_ps(in[4 * i], in[4 * i + 1]));
+    const auto c = pairs(_mm256_unpacklo_ps(in[4 * i + 2], in[4 * i + 3]));
+    const auto d = pairs(_mm256_unpackhi_ps(in[4 * i + 2], in[4 * i + 3]));
+    halves[i][0] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+    halves[i][1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+    halves[i][2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+    halves[i][3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    out[j] = _mm256_permute2f128_ps(halves[0][j], halves[1][j], 0x20);
+    out[4 + j] = _mm256_permute2f128_ps(halves[0][j], halves[1][j], 0x31);
+  }
+}
+
+// Columns become rows.
+inline void transpose(const lanes (&in)[16], lanes (&out)[16]) {
+  for (int half = 0; half < 2; ++half) {
+    __m256 left[8], right[8], turned[8];
+    for (int i = 0; i < 8; ++i) {
+      left[i] = in[8 * half + i].a;
+      right[i] = in[8 * half + i].b;
+    }
+    transpose(left, turned);
+    for (int i = 0; i < 8; ++i) (half == 0 ? out[i].a : out[i].b) = turned[i];
+    transpose(right, turned);
+    for (int i = 0; i < 8; ++i) (half == 0 ? out[8 + i].a : out[8 + i].b) = turned[i];
+  }
+}
+
 inline __m128i load_128(const std::byte* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }

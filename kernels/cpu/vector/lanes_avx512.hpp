@@ -37,6 +37,34 @@ inline lanes where_less(lanes a, lanes b, lanes yes, lanes no) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), no.v, yes.v)};
 }
 
+// Columns become rows: four rows at a time within quarters, then quarters among them.
+inline void transpose(const lanes (&in)[16], lanes (&out)[16]) {
+  __m512 quads[4][4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const auto pairs = [](__m512 x) { return _mm512_castps_pd(x); };
+    const auto a = pairs(_mm512_unpacklo_ps(in[4 * i].v, in[4 * i + 1].v));
+    const auto b = pairs(_mm512_unpackhi_ps(in[4 * i].v, in[4 * i + 1].v));
+    const auto c = pairs(_mm512_unpacklo_ps(in[4 * i + 2].v, in[4 * i + 3].v));
+    const auto d = pairs(_mm512_unpackhi_ps(in[4 * i + 2].v, in[4 * i + 3].v));
+    quads[i][0] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+    quads[i][1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+    quads[i][2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+    quads[i][3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    const auto a = _mm512_shuffle_f32x4(quads[0][j], quads[1][j], 0x44);
+    const auto b = _mm512_shuffle_f32x4(quads[0][j], quads[1][j], 0xEE);
+    const auto c = _mm512_shuffle_f32x4(quads[2][j], quads[3][j], 0x44);
+    const auto d = _mm512_shuffle_f32x4(quads[2][j], quads[3][j], 0xEE);
+    out[j].v = _mm512_shuffle_f32x4(a, c, 0x88);
+    out[4 + j].v = _mm512_shuffle_f32x4(a, c, 0xDD);
+    out[8 + j].v = _mm512_shuffle_f32x4(b, d, 0x88);
+    out[12 + j].v = _mm512_shuffle_f32x4(b, d, 0xDD);
+  }
+}
+
 inline lanes load_f16(const std::byte* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }

@@ -76,6 +76,13 @@ inline lanes where_less(const lanes& a, const lanes& b, const lanes& yes, const 
   return each([&](int i) { return a.v[i] < b.v[i] ? yes.v[i] : no.v[i]; });
 }
 
+// Columns become rows.
+inline void transpose(const lanes (&in)[16], lanes (&out)[16]) {
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < 16; ++j) out[j].v[i] = in[i].v[j];
+  }
+}
+
 inline std::uint16_t read_u16(const std::byte* p) {
   std::uint16_t x;
   __builtin_memcpy(&x, p, 2);

@@ -47,7 +47,7 @@ void measure(std::uint32_t sequences, std::uint32_t stages) {
     const auto p = s.plan();
     const auto b = clock_type::now();
     if (p) results.push_back(answer(*p));
-    if (results.size() < c.max_in_flight) continue;
+    if (p && results.size() < c.max_in_flight) continue;
     const auto d = clock_type::now();
     if (!s.apply(results.front())) return;
     const auto e = clock_type::now();

@@ -10,9 +10,10 @@
 // order; attention in key order.
 #pragma once
 
-#include "dinfer/request.hpp"
 #include "kernels/communicator.hpp"
+#include "kernels/sampler.hpp"
 #include "kernels/tensor.hpp"
+#include "kernels/weight.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -20,43 +21,6 @@
 #include <vector>
 
 namespace dinfer::kernels {
-
-// ---- weights
-// -------------------------------------------------------------------------------------------------
-
-// A rectangle of a stored row-major matrix [stored_rows, stored_columns] in host memory (usually
-// mapped from a file). Vectors have one row. Column bounds are multiples of the type's block.
-struct weight_slice {
-  const std::byte* data = nullptr;  // of the whole stored matrix
-  dtype type = dtype::f32;
-  std::int64_t stored_columns = 0;
-  std::int64_t row_begin = 0, row_end = 0;
-  std::int64_t column_begin = 0, column_end = 0;
-};
-
-enum class weight_role : std::uint8_t {
-  matrix,     // slices stacked by rows: [N, K], used by linear
-  gate_up,    // two slices of equal shape, gate then up: [2F, K]; linear with epilogue swiglu gives
-              // [T, F]
-  embedding,  // [V, H], used by embed, and by linear as well (a tied head)
-  vector,     // one row: norms and biases, kept in f32
-};
-
-// A weight as a backend wants it. Opaque: only the backend that prepared it looks inside.
-class weight {
- public:
-  virtual ~weight() = default;
-  virtual std::int64_t rows() const noexcept = 0;
-  virtual std::int64_t columns() const noexcept = 0;
-  virtual std::uint64_t bytes() const noexcept = 0;  // device memory held
-};
-
-struct prepare_options {
-  bool dequantize = false;  // expand to f32
-};
-
-// ---- norms and linears
-// ---------------------------------------------------------------------------------------
 
 enum class norm_kind : std::uint8_t { rms, layer };
 
@@ -87,9 +51,6 @@ struct linear_args {
   activation act = activation::none;
   tensor out;  // [T, N]
 };
-
-// ---- positions, cache, attention
-// -----------------------------------------------------------------------------
 
 // One KV group's pages: [page][layer][K|V][kv_head][block_size][head_dim]. Page 0 is never handed
 // out: padding may be written to it.
@@ -155,53 +116,14 @@ struct attention_args {
   tensor out;  // [T, Q * D]
 };
 
-// ---- tokens
-// --------------------------------------------------------------------------------------------------
-
 struct embed_args {
   tensor ids;  // i32 [T]
   const weight* table = nullptr;
-  std::int64_t first_row =
-      0;  // vocabulary row of the table's row 0; ids outside the table give zeros
+  std::int64_t first_row = 0;              // of the vocabulary in the table; ids outside give zeros
   const weight* position_table = nullptr;  // learnt positions (GPT-2), added; null: none
   tensor positions;                        // i32 [T]
   tensor out;                              // [T, H]
 };
-
-// One row of logits to draw from.
-struct sample_row {
-  std::uint32_t slot = 0;
-  std::int64_t position = 0;  // of the token to be drawn: keys the noise
-  std::int32_t target =
-      -1;  // >= 0: not drawn; the log-probability of this token is reported (prompt_logprobs)
-};
-
-// Slots hold per-sequence sampling state on the device: parameters, token counts, and the last
-// token. Under tensor parallelism each rank passes its vocabulary shard and every rank gets the
-// same tokens.
-class sampler {
- public:
-  virtual ~sampler() = default;
-  // Takes a slot. `stop_tokens` are what min_tokens forbids.
-  virtual void start(std::uint32_t slot, const sampling_params& params,
-                     std::span<const token_id> stop_tokens) = 0;
-  // Counts tokens that the host knows: prompt tokens, or output tokens of a sequence that
-  // re-enters.
-  virtual void observe(std::uint32_t slot, std::span<const token_id> tokens, bool output) = 0;
-  // logits: [rows, vocabulary shard], destroyed. shard_rows[r]: rows of the vocabulary that rank r
-  // holds, in order. Drawn tokens are counted and become their slot's last token. The results are
-  // one per row.
-  virtual std::vector<sampled_token> sample(tensor logits, std::span<const sample_row> rows,
-                                            std::span<const std::int64_t> shard_rows,
-                                            communicator* tp) = 0;
-  // ids[i] = last token of slots[i] where ids[i] < 0. Both i32 [T] in device memory.
-  virtual void fill_last(tensor ids, tensor slots) = 0;
-  // Sets a slot's last token: it came from another rank (pipeline parallelism) or from the host.
-  virtual void set_last(std::uint32_t slot, token_id token) = 0;
-};
-
-// ---- the table
-// -----------------------------------------------------------------------------------------------
 
 class ops {
  public:

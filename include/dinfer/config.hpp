@@ -105,6 +105,9 @@ struct cluster_config {
   cpu_section cpu;
   log_section log;
   std::string file;  // where it was read from, for messages; empty: flags alone
+  // For messages: the line of each key that the file holds ("parallel.pp_layers", "node[0].port");
+  // 0: a flag or the environment said it.
+  std::map<std::string, std::uint32_t> lines;
 };
 
 }  // namespace dinfer

@@ -36,10 +36,15 @@ struct forward_args {
   std::vector<kernels::kv_pages>
       pages;            // per KV group; batch->block_table is that of group 0 until groups differ
   kernels::tensor ids;  // i32 [T], first stage
-  kernels::tensor hidden;      // [T, H]: in (not first stage) and out
-  kernels::tensor logit_rows;  // i32 [R]: token indices whose logits are wanted, last stage
-  kernels::tensor logits;      // f32 [R, vocabulary shard], out, last stage
+  kernels::tensor hidden;               // [T, H]: in (not first stage) and out, the residual
   kernels::communicator* tp = nullptr;  // null: alone
+};
+
+// Some rows of a step's logits.
+struct head_args {
+  kernels::tensor hidden;  // [T, H], as forward() left it
+  kernels::tensor rows;    // i32 [R]: token indices whose logits are wanted
+  kernels::tensor logits;  // f32 [R, vocabulary shard], out
 };
 
 class model {
@@ -57,13 +62,15 @@ class model {
   virtual std::uint64_t replicated_bytes()
       const noexcept = 0;  // of these, the same on every rank of the stage
 
-  // Device memory for intermediate results of `tokens` tokens and `rows` logit rows; taken once, by
-  // reserve().
+  // Device memory for intermediate results of `tokens` tokens and `rows` logit rows, at most (with
+  // f32 activations); taken once, by reserve().
   virtual std::uint64_t workspace_bytes(std::int64_t tokens, std::int64_t rows) const = 0;
   virtual void reserve(kernels::device& device, std::int64_t tokens, std::int64_t rows) = 0;
 
   // This rank's layers of one step. Throws device_error.
   virtual void forward(kernels::device& device, const forward_args& args) = 0;
+  // Last stage: final norm and head of `rows` tokens at most, as often as rows are left.
+  virtual void head(kernels::device& device, const head_args& args) = 0;
 };
 
 // What a rank will hold, from file headers alone, without a device: for plans and for splitting

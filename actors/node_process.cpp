@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+// See node_process.hpp. Builds the actors of one process, and takes them down within a bound.
+#include "actors/node_process.hpp"
+
+#include "actors/dialer.hpp"
+#include "actors/directory.hpp"
+#include "actors/gateway.hpp"
+#include "actors/node.hpp"
+#include "actors/supervisor.hpp"
+#include "actors/system.hpp"
+#include "actors/wire.hpp"
+#include "runtime/base/log.hpp"
+
+#include <fmt/format.h>
+#include <caf/io/all.hpp>
+
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace dinfer::actors {
+
+namespace {
+
+constexpr milliseconds teardown_limit{3000}, teardown_look{5}, last_words{250};
+
+// The gateways that a node serves, with their index in the configuration. No section at all: the
+// first node serves one with the defaults.
+std::vector<std::pair<std::uint32_t, gateway_section>> gateways_of(const cluster_config& config,
+                                                                   std::size_t node) {
+  std::vector<std::pair<std::uint32_t, gateway_section>> out;
+  if (config.gateways.empty() && node == 0) out.emplace_back(0, gateway_section{});
+  for (std::uint32_t i = 0; i < config.gateways.size(); ++i) {
+    const auto& name = config.gateways[i].node;
+    if (name == config.nodes[node].name || (name.empty() && node == 0))
+      out.emplace_back(i, config.gateways[i]);
+  }
+  return out;
+}
+
+struct served_gateway {
+  std::shared_ptr<gateway_board> board;
+  std::shared_ptr<front> face;
+  gateway_actor actor;
+};
+
+}  // namespace
+
+int exit_code_of(errc code) noexcept {
+  switch (code) {
+    case errc::none:
+      return exit_ok;
+    case errc::invalid_argument:
+    case errc::unsupported:
+      return exit_bad_config;
+    case errc::bad_file:
+    case errc::not_found:
+      return exit_bad_file;
+    case errc::mismatch:
+    case errc::peer_lost:
+    case errc::timeout:
+    case errc::unavailable:
+      return exit_cluster;
+    default:
+      return exit_failure;
+  }
+}
+
+struct node_process::impl {
+  explicit impl(node_options o)
+      : options(std::move(o)), config(std::make_shared<cluster_config>(options.config)) {}
+
+  result<void> start();
+  result<void> start_gateway(std::uint32_t index, const gateway_section& section,
+                             const net::served_model& model);
+  result<void> publish();
+  void spawn_first(const hello& ours);
+  void spawn_node(const hello& ours);
+  void end(int code, const std::string& why);
+  void note(const engine_notice& notice);
+  void take_down();
+  void say(const std::function<void(const std::string&)>& to, const std::string& line) const {
+    if (to) to(line);
+  }
+
+  node_options options;
+  std::shared_ptr<const cluster_config> config;
+  std::optional<system_config> settings;
+  std::unique_ptr<caf::actor_system> system;
+  std::vector<served_gateway> gateways;
+  dialer_actor dialer;
+  supervisor_actor supervisor;
+  directory_actor directory;
+  node_actor node;
+
+  mutable std::mutex mutex;
+  std::condition_variable ended;
+  std::optional<int> code;
+  std::string reason;
+  node_status status;
+  std::chrono::steady_clock::time_point asked;
+  std::uint64_t asked_generated = 0, asked_prompt = 0;
+};
+
+result<void> node_process::impl::start() {
+  auto& parts = options.parts;
+  DINFER_TRY(const auto head, parts.read_model(*config));
+  const auto& mine = config->nodes[options.node_index];
+  const auto host = parts.host();
+  const hello ours{mine.name,         static_cast<std::uint32_t>(options.node_index),
+                   parts.build,       parts.protocol,
+                   parts.config_text, head.fingerprint,
+                   host.cores,        host.memory_bytes};
+  settings.emplace(system_options{config->health, parts.protocol, config->nodes.size() > 1, false});
+  system = std::make_unique<caf::actor_system>(*settings);
+  system->await_actors_before_shutdown(false);
+  for (const auto& [index, section] : gateways_of(*config, options.node_index))
+    DINFER_CHECK(start_gateway(index, section, head.served));
+  if (config->nodes.size() > 1) dialer = spawn_state<actors::dialer>(*system, true, dialer_setup{});
+  if (options.node_index == 0) spawn_first(ours);
+  DINFER_CHECK(publish());
+  spawn_node(ours);
+  return {};
+}
+
+result<void> node_process::impl::start_gateway(std::uint32_t index, const gateway_section& section,
+                                               const net::served_model& model) {
+  served_gateway made;
+  made.board = std::make_shared<gateway_board>(index, options.parts.random());
+  auto link = std::make_shared<gateway_link>(made.board);
+  DINFER_TRY(auto face, options.parts.make_front(section, link));
+  made.face = std::move(face);
+  made.actor = spawn_state<gateway>(
+      *system, true, gateway_setup{index, made.board, [to = made.face](net::engine_events events) {
+                                     to->deliver(std::move(events));
+                                   }});
+  link->bind(made.actor);
+  gateways.push_back(made);
+  DINFER_CHECK(made.face->start());
+  made.face->model_ready(model);
+  return {};
+}
+
+void node_process::impl::spawn_first(const hello& ours) {
+  auto on_stats = [this](const runtime::scheduler_stats& stats) {
+    {
+      const std::lock_guard lock(mutex);
+      status.stats = stats;
+    }
+    if (options.parts.on_stats) options.parts.on_stats(stats);
+  };
+  supervisor = spawn_state<actors::supervisor>(
+      *system, false,
+      supervisor_setup{config, options.parts.make_plan, dialer, true, options.parts.steps_ahead,
+                       on_stats, options.on_progress, options.on_plan, options.on_ready,
+                       options.on_error});
+  directory =
+      spawn_state<actors::directory>(*system, false, directory_setup{config, ours, supervisor});
+}
+
+result<void> node_process::impl::publish() {
+  const auto& mine = config->nodes[options.node_index];
+  if (config->nodes.size() < 2) return {};
+  // Only the first node can be spoken to; the others keep their port so that the first can tell a
+  // node that is not there from one that cannot join.
+  auto& middleman = system->middleman();
+  const auto bound = directory ? middleman.publish(directory, mine.port, mine.address.c_str(), true)
+                               : middleman.open(mine.port, mine.address.c_str(), true);
+  if (!bound)
+    return fail(errc::io_error,
+                fmt::format("node {}: cannot listen on {}:{}: {}", mine.name, mine.address,
+                            mine.port, from_caf(bound.error()).message),
+                "port");
+  return {};
+}
+
+void node_process::impl::spawn_node(const hello& ours) {
+  node_setup setup;
+  setup.config = config;
+  setup.index = options.node_index;
+  setup.make_runner = options.parts.make_runner;
+  setup.ours = ours;
+  for (const auto& made : gateways) {
+    const auto index = static_cast<std::uint32_t>(made.board->next_id() >> 48);
+    setup.gateways.emplace_back(index, made.actor);
+  }
+  setup.directory = directory;
+  setup.dialer = dialer;
+  setup.on_notice = [this](const engine_notice& notice) { note(notice); };
+  setup.on_exit = [this](int c, const std::string& why) { end(c, why); };
+  setup.on_progress = options.on_progress;
+  node = spawn_state<actors::node>(*system, false, std::move(setup));
+}
+
+void node_process::impl::note(const engine_notice& notice) {
+  const std::lock_guard lock(mutex);
+  status.engine.state = static_cast<net::engine_state>(notice.state);
+  status.engine.stage = notice.stage;
+  status.engine.reason = notice.reason;
+  if (notice.epoch != UINT32_MAX) status.epoch = notice.epoch;
+}
+
+void node_process::impl::end(int c, const std::string& why) {
+  {
+    const std::lock_guard lock(mutex);
+    if (code) return;
+    code = c;
+    if (c != exit_ok) reason = why;
+  }
+  if (c != exit_ok) say(options.on_error, why);
+  ended.notify_all();
+}
+
+// Actors end on request, except a shard whose device hangs: it is left behind with its thread.
+void node_process::impl::take_down() {
+  if (!system) return;
+  const auto stop = [](auto& handle) {
+    if (handle) caf::anon_send_exit(handle, caf::exit_reason::user_shutdown);
+    handle = std::decay_t<decltype(handle)>{};
+  };
+  {
+    // A gateway that ends tells its clients; then their streams may close.
+    const caf::scoped_actor self{*system};
+    for (auto& made : gateways) {
+      caf::anon_send_exit(made.actor, caf::exit_reason::user_shutdown);
+      self->wait_for(made.actor);
+      made.face->stop(last_words);
+    }
+  }
+  stop(node);
+  stop(directory);
+  stop(supervisor);
+  stop(dialer);
+  gateways.clear();
+  const auto limit = std::chrono::steady_clock::now() + teardown_limit;
+  while (system->registry().running() > 0 && std::chrono::steady_clock::now() < limit)
+    std::this_thread::sleep_for(teardown_look);
+  if (system->registry().running() == 0) return;
+  DINFER_LOG_ERROR("{} actors do not end; leaving without them", system->registry().running());
+  [[maybe_unused]] auto* abandoned = system.release();
+  [[maybe_unused]] auto* its_settings = new std::optional<system_config>(std::move(settings));
+}
+
+node_process::node_process(node_options options)
+    : impl_(std::make_unique<impl>(std::move(options))) {}
+
+node_process::~node_process() {
+  abort();
+  impl_->take_down();
+}
+
+result<void> node_process::start() {
+  impl_->asked = std::chrono::steady_clock::now();
+  return impl_->start();
+}
+
+int node_process::wait() {
+  std::unique_lock lock(impl_->mutex);
+  impl_->ended.wait(lock, [this] { return impl_->code.has_value(); });
+  return *impl_->code;
+}
+
+void node_process::drain(std::chrono::milliseconds timeout) {
+  post(impl_->node, drain_engine{static_cast<std::uint32_t>(timeout.count())});
+  {
+    std::unique_lock lock(impl_->mutex);
+    impl_->ended.wait_for(lock, timeout + last_words, [this] { return impl_->code.has_value(); });
+  }
+  impl_->end(exit_ok, "drained");
+}
+
+void node_process::abort() { impl_->end(exit_failure, "aborted"); }
+
+node_status node_process::status() {
+  const std::lock_guard lock(impl_->mutex);
+  auto out = impl_->status;
+  const auto now = std::chrono::steady_clock::now();
+  const double seconds = std::chrono::duration<double>(now - impl_->asked).count();
+  if (seconds > 0) {
+    // A new life of the engine counts from zero again.
+    const auto since = [&](std::uint64_t total, std::uint64_t before) {
+      return static_cast<double>(total >= before ? total - before : total) / seconds;
+    };
+    out.generated_per_second = since(out.stats.generation_tokens, impl_->asked_generated);
+    out.prompt_per_second = since(out.stats.prompt_tokens, impl_->asked_prompt);
+  }
+  impl_->asked = now;
+  impl_->asked_generated = out.stats.generation_tokens;
+  impl_->asked_prompt = out.stats.prompt_tokens;
+  if (!impl_->gateways.empty()) {
+    const auto seen = impl_->gateways.front().board->status();
+    out.engine.running = seen.running;
+    out.engine.waiting = seen.waiting;
+    out.engine.last_step_age_ms = seen.last_step_age_ms;
+  }
+  return out;
+}
+
+std::uint16_t node_process::gateway_port(std::size_t i) const noexcept {
+  return i < impl_->gateways.size() ? impl_->gateways[i].face->port() : 0;
+}
+
+std::string node_process::reason() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->reason;
+}
+
+}  // namespace dinfer::actors

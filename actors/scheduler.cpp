@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// See scheduler.hpp. Every decision is runtime::scheduler's; here are the mailbox, the deadline of
+// a step, and who gets which event.
+#include "actors/scheduler.hpp"
+
+#include "actors/wire.hpp"
+#include "runtime/base/log.hpp"
+#include "runtime/schedule/step_codec.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace dinfer::actors {
+
+namespace {
+
+std::uint32_t gateway_of(request_id id) noexcept { return static_cast<std::uint32_t>(id >> 48); }
+
+std::uint64_t milliseconds_between(clock_time from, clock_time to) {
+  if (to <= from) return 0;
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<milliseconds>(to - from).count());
+}
+
+}  // namespace
+
+scheduler::scheduler(scheduler_actor::pointer self, scheduler_setup setup)
+    : self_(self), setup_(std::move(setup)), watch_(self), core_(setup_.config) {
+  last_result_ = now(self_);
+}
+
+scheduler_actor::behavior_type scheduler::make_behavior() {
+  later(self_, milliseconds(setup_.health.heartbeat_ms), me<scheduler_actor>(self_), pulse_tick{});
+  return {
+      [this](const submit& message) { add(message); },
+      [this](const cancel& message) {
+        core_.cancel(message.id, static_cast<finish_reason>(message.reason));
+        deliver(core_.take_events());
+        plan_soon();  // its blocks are free at the next plan
+      },
+      [this](const step_done& message) { take(message); },
+      [this](const add_gateway& message, const token_sink_actor& gateway) {
+        watch_gateway(message.index, gateway);
+      },
+      [this](const fail_engine& message) {
+        fail_all(static_cast<errc>(message.code), message.reason);
+        self_->quit();
+      },
+      [this](const drain_engine&) -> caf::result<drained> {
+        closed_ = true;
+        auto promise = self_->make_response_promise<drained>();
+        draining_.push_back(promise);
+        deliver({});
+        return promise;
+      },
+      [this](const plan_tick&) {
+        planning_ = false;
+        plan_all();
+      },
+      [this](const pulse_tick&) { beat(); },
+  };
+}
+
+void scheduler::add(const submit& message) {
+  if (closed_) return reject(message.id, {errc::unavailable, "the engine is draining", {}});
+  auto request = runtime::decode_request(message.blob);
+  if (!request) return reject(message.id, std::move(request).error());
+  if (request->id != message.id)
+    return reject(message.id, {errc::mismatch, "a request under another id", "id"});
+  const auto id = request->id;
+  if (auto added = core_.add(std::move(*request)); !added)
+    return reject(id, std::move(added).error());
+  open_.insert(id);
+  plan_soon();
+}
+
+void scheduler::reject(request_id id, error why) {
+  send_batch(gateway_of(id), {}, {{id, std::move(why)}});
+}
+
+void scheduler::take(const step_done& message) {
+  if (message.epoch != setup_.config.epoch) return;  // of a group that is gone
+  auto done = runtime::decode_result(message.blob);
+  auto events = done ? core_.apply(*done) : tl::unexpected(done.error());
+  if (!events) {
+    // Only a shard that computes something else than was asked for gets here.
+    tell(self_, setup_.supervisor,
+         shard_failed{0, setup_.config.epoch, static_cast<std::uint8_t>(events.error().code),
+                      "step " + std::to_string(message.step) + ": " + events.error().message});
+    return;
+  }
+  if (!in_flight_.empty()) in_flight_.pop_front();
+  last_result_ = now(self_);
+  plan_all();  // first: the devices should not wait for the tokens to be sent
+  deliver(std::move(*events));
+  publish_stats();
+}
+
+void scheduler::plan_soon() {
+  if (std::exchange(planning_, true)) return;
+  tell(self_, me<scheduler_actor>(self_), plan_tick{});
+}
+
+void scheduler::plan_all() {
+  while (auto plan = core_.plan()) {
+    const run_step message{plan->epoch, plan->step, runtime::encode(*plan)};
+    for (const auto& stage : setup_.stages) tell(self_, stage, message);
+    in_flight_.push_back({plan->step, now(self_)});
+  }
+  deliver(core_.take_events());
+}
+
+void scheduler::deliver(std::vector<token_event> events) {
+  std::map<std::uint32_t, std::vector<token_event>> parts;
+  for (auto& event : events) {
+    if (event.finish != finish_reason::none) open_.erase(event.id);
+    parts[gateway_of(event.id)].push_back(std::move(event));
+  }
+  for (const auto& [gateway, part] : parts) send_batch(gateway, part, {});
+  if (!open_.empty()) return;
+  for (auto& promise : std::exchange(draining_, {})) promise.deliver(drained{});
+}
+
+void scheduler::send_batch(std::uint32_t gateway, const std::vector<token_event>& events,
+                           const std::vector<std::pair<request_id, error>>& rejected) {
+  auto found = gateways_.find(gateway);
+  if (found == gateways_.end()) return;  // lost: nobody waits
+  const auto stats = core_.stats();
+  tell(self_, found->second,
+       token_batch{setup_.config.epoch, stats.running, stats.waiting,
+                   runtime::encode_events(events, rejected)});
+}
+
+void scheduler::watch_gateway(std::uint32_t index, const token_sink_actor& gateway) {
+  if (auto old = gateways_.find(index); old != gateways_.end()) {
+    watch_.forget(old->second);
+    lose_gateway(index);
+  }
+  gateways_[index] = gateway;
+  watch_.on_down(gateway, [this, index](const caf::error& why) {
+    DINFER_LOG_WARN("gateway {} is gone: {}", index, text_of(why));
+    lose_gateway(index);
+  });
+}
+
+void scheduler::lose_gateway(std::uint32_t index) {
+  gateways_.erase(index);
+  std::vector<request_id> orphans;
+  std::copy_if(open_.begin(), open_.end(), std::back_inserter(orphans),
+               [index](request_id id) { return gateway_of(id) == index; });
+  std::sort(orphans.begin(), orphans.end());  // the same order in every run
+  for (auto id : orphans) core_.cancel(id, finish_reason::abort);
+  deliver(core_.take_events());
+  plan_soon();
+}
+
+void scheduler::fail_all(errc code, const std::string& reason) {
+  std::vector<request_id> ids(open_.begin(), open_.end());
+  std::sort(ids.begin(), ids.end());
+  std::vector<token_event> events;
+  for (auto id : ids) {
+    token_event event;
+    event.id = id;
+    event.finish = finish_reason::error;
+    event.message = reason;
+    events.push_back(std::move(event));
+  }
+  if (!ids.empty())
+    DINFER_LOG_ERROR("{} requests fail: {} ({})", ids.size(), reason, to_string(code));
+  deliver(std::move(events));
+}
+
+void scheduler::beat() {
+  later(self_, milliseconds(setup_.health.heartbeat_ms), me<scheduler_actor>(self_), pulse_tick{});
+  const auto stats = core_.stats();
+  std::uint64_t age = 0;
+  if (!in_flight_.empty()) {
+    const auto& oldest = in_flight_.front();
+    age = milliseconds_between(std::max(oldest.at, last_result_), now(self_));
+    if (age >= setup_.health.step_timeout_ms && std::exchange(overdue_, oldest.step) != oldest.step)
+      tell(self_, setup_.supervisor, step_overdue{setup_.config.epoch, oldest.step, age});
+  }
+  for (const auto& [index, gateway] : gateways_)
+    tell(self_, gateway, engine_pulse{setup_.config.epoch, stats.running, stats.waiting, age});
+  publish_stats();
+}
+
+void scheduler::publish_stats() {
+  if (setup_.on_stats) setup_.on_stats(core_.stats());
+}
+
+}  // namespace dinfer::actors

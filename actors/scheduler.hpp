@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// runtime::scheduler as an actor: requests come in, plans go out at step boundaries, one batch of
+// tokens a gateway goes back per step. Lives on the first node for one epoch; the supervisor makes
+// a new one for the next. Detached: no pool thread between a result and the next plan.
+#pragma once
+
+#include "actors/interfaces.hpp"
+#include "dinfer/config.hpp"
+#include "runtime/schedule/scheduler.hpp"
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+namespace dinfer::actors {
+
+struct scheduler_setup {
+  runtime::scheduler_config config;
+  std::vector<stage_actor> stages;  // every part of every stage
+  supervisor_actor supervisor;
+  health_section health;
+  std::function<void(const runtime::scheduler_stats&)> on_stats;  // may be empty
+};
+
+class scheduler {
+ public:
+  using handle_type = scheduler_actor;
+  using self_type = std::remove_pointer_t<scheduler_actor::pointer>;
+  static inline const char* name = "dinfer.scheduler";
+
+  scheduler(scheduler_actor::pointer self, scheduler_setup setup);
+  scheduler_actor::behavior_type make_behavior();
+
+ private:
+  struct sent_step {
+    std::uint64_t step = 0;
+    clock_time at;
+  };
+
+  void add(const submit& message);
+  void reject(request_id id, error why);
+  void take(const step_done& message);
+  void watch_gateway(std::uint32_t index, const token_sink_actor& gateway);
+  void lose_gateway(std::uint32_t index);
+  void plan_soon();
+  void plan_all();
+  void deliver(std::vector<token_event> events);
+  void send_batch(std::uint32_t gateway, const std::vector<token_event>& events,
+                  const std::vector<std::pair<request_id, error>>& rejected);
+  void fail_all(errc code, const std::string& reason);
+  void beat();
+  void publish_stats();
+
+  scheduler_actor::pointer self_;
+  scheduler_setup setup_;
+  down_watch<self_type> watch_;
+  runtime::scheduler core_;
+  std::map<std::uint32_t, token_sink_actor> gateways_;
+  std::unordered_set<request_id> open_;
+  std::deque<sent_step> in_flight_;
+  clock_time last_result_;
+  std::uint64_t overdue_ = 0;  // step that was reported
+  bool planning_ = false;      // a plan_tick is on its way
+  std::vector<caf::typed_response_promise<drained>> draining_;
+  bool closed_ = false;  // no more submits
+};
+
+}  // namespace dinfer::actors

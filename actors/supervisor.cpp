@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// See supervisor.hpp. Here: who is there, and how things end; supervisor_form.cpp has the way up.
+#include "actors/supervisor.hpp"
+
+#include "actors/node_process.hpp"
+#include "actors/wire.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace dinfer::actors {
+
+namespace {
+
+constexpr std::uint32_t most_failures = 5;  // in a row, then the cluster ends
+constexpr milliseconds rest_after_failure{200};
+constexpr milliseconds answer_timeout{2000};  // of a node that only has to look something up
+
+// Trying again does not help against these.
+bool permanent(errc code) noexcept {
+  switch (code) {
+    case errc::invalid_argument:
+    case errc::not_found:
+    case errc::bad_file:
+    case errc::unsupported:
+    case errc::out_of_memory:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+supervisor::supervisor(supervisor_actor::pointer self, supervisor_setup setup)
+    : self_(self), setup_(std::move(setup)), watch_(self), members_(setup_.config->nodes.size()) {
+  waiting_since_ = now(self_);
+  notice_.stage = "waiting for nodes";
+}
+
+supervisor::~supervisor() {
+  if (scheduler_) caf::anon_send_exit(scheduler_, caf::exit_reason::user_shutdown);
+}
+
+supervisor_actor::behavior_type supervisor::make_behavior() {
+  tell(self_, me<supervisor_actor>(self_), form_tick{attempt_});
+  return {
+      [this](const shard_failed& m) {
+        if (phase_ != phase::serving || m.epoch != epoch_) return;
+        fail({static_cast<errc>(m.code),
+              rank_words(*setup_.config, *plan_, m.rank) + ": " + m.message,
+              {}});
+      },
+      [this](const load_progress& m) { note_progress(m); },
+      [this](const node_joined& m, const worker_actor& worker) { join(m, worker); },
+      [this](const node_lost& m) { lose_node(m.index, m.reason); },
+      [this](const add_gateway& m, const gateway_actor& gateway) {
+        join_gateway(m.index, gateway);
+      },
+      [this](const step_overdue& m) { explain_overdue(m); },
+      [this](const form_tick& m) {
+        if (m.attempt != attempt_) return;
+        resting_ = false;
+        form();
+      },
+      [this](const drain_cluster& m) { return drain(m); },
+      [this](const status_query&) { return notice_; },
+  };
+}
+
+void supervisor::join(const node_joined& message, const worker_actor& worker) {
+  members_[message.index] = {worker, {message.cores, message.memory_bytes}};
+  say(setup_.on_progress, fmt::format("node {} joined", setup_.config->nodes[message.index].name));
+  tell(self_, worker, notice_);
+  form();
+}
+
+void supervisor::lose_node(std::size_t index, const std::string& why) {
+  members_[index].worker = worker_actor{};
+  const auto text = fmt::format("node {} is lost: {}", setup_.config->nodes[index].name, why);
+  bool needed = false;
+  for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
+    if (plan_->ranks[rank].node != index) continue;
+    needed = true;
+    if (ranks_[rank].shard) watch_.forget(ranks_[rank].shard);
+    ranks_[rank] = {};
+  }
+  if (needed) fail({errc::peer_lost, text, {}});
+  else say(setup_.on_progress, text);
+}
+
+void supervisor::join_gateway(std::uint32_t index, const gateway_actor& gateway) {
+  gateways_[index] = gateway;
+  watch_.on_down(gateway, [this, index, gateway](const caf::error&) {
+    const auto found = gateways_.find(index);
+    if (found != gateways_.end() && found->second == gateway) gateways_.erase(found);
+  });
+  if (phase_ != phase::serving ||
+      notice_.state != static_cast<std::uint8_t>(net::engine_state::ready)) {
+    tell(self_, gateway, notice_);
+    return;
+  }
+  tell(self_, scheduler_, add_gateway{index}, token_sink_actor{gateway});
+  tell(self_, gateway, engine_ready{epoch_}, scheduler_);
+}
+
+std::vector<std::size_t> supervisor::missing_nodes() const {
+  std::vector<std::size_t> out;
+  for (std::size_t i = 0; i < members_.size(); ++i)
+    if (!members_[i].worker && !setup_.config->nodes[i].devices.empty()) out.push_back(i);
+  return out;
+}
+
+void supervisor::report_missing() {
+  const auto missing = missing_nodes();
+  auto words = std::make_shared<std::vector<std::string>>(missing.size());
+  auto left = std::make_shared<std::size_t>(missing.size());
+  for (std::size_t i = 0; i < missing.size(); ++i) {
+    const auto& node = setup_.config->nodes[missing[i]];
+    const auto where = fmt::format("{}:{}", node.address, node.port);
+    const auto take = [this, words, left, i, name = node.name](const std::string& why) {
+      (*words)[i] = fmt::format("{} not joined ({})", name, why);
+      if (--*left == 0 && phase_ == phase::waiting) say_missing(*words);
+    };
+    if (!setup_.dialer) {
+      take(where);
+      continue;
+    }
+    ask(self_, setup_.dialer, answer_timeout, probe{node.address, node.port})
+        .then([take, where](const welcome&) { take(where + " listens"); },
+              [take](const caf::error& why) { take(text_of(why)); });
+  }
+}
+
+void supervisor::say_missing(const std::vector<std::string>& words) {
+  std::size_t devices = 0;
+  std::vector<std::string> names;
+  for (const auto& node : setup_.config->nodes) {
+    if (node.devices.empty()) continue;
+    devices += node.devices.size();
+    names.push_back(node.name);
+  }
+  auto line = fmt::format("expected {} devices on {}; {}", devices, fmt::join(names, ", "),
+                          fmt::join(words, "; "));
+  if (line == missing_said_) return;
+  missing_said_ = line;
+  say(setup_.on_progress, line);
+  announce(served_ ? net::engine_state::dead : net::engine_state::loading, "waiting for nodes",
+           line);
+}
+
+void supervisor::fail(const error& why) {
+  if (phase_ == phase::ended || phase_ == phase::waiting) return;
+  const bool forming = phase_ == phase::forming;
+  ++attempt_;
+  phase_ = phase::waiting;
+  resting_ = true;
+  waiting_since_ = now(self_);
+  missing_said_.clear();
+  ++failures_;
+  say(setup_.on_error, why.message);
+  if (scheduler_) {
+    watch_.forget(scheduler_);
+    tell(self_, scheduler_, fail_engine{static_cast<std::uint8_t>(why.code), why.message});
+    scheduler_ = scheduler_actor{};
+  }
+  announce(net::engine_state::dead, "starting over", why.message);
+  if (forming && permanent(why.code)) return give_up(exit_code_of(why.code), why.message);
+  if (failures_ > most_failures)
+    return give_up(exit_failure, fmt::format("gave up after {} failures in a row; the last: {}",
+                                             failures_, why.message));
+  // Shards that lived keep their weights once; when that does not work out they start afresh.
+  rest(forming);
+}
+
+void supervisor::rest(bool fresh) {
+  auto left = std::make_shared<std::size_t>(1);
+  const auto one_less = [this, left, attempt = attempt_] {
+    if (--*left > 0 || attempt != attempt_) return;
+    later(self_, rest_after_failure, me<supervisor_actor>(self_), form_tick{attempt});
+  };
+  for (const auto& node : members_) {
+    if (!node.worker) continue;
+    ++*left;
+    ask(self_, node.worker, answer_timeout, abort_shards{})
+        .then([one_less] { one_less(); }, [one_less](const caf::error&) { one_less(); });
+    if (fresh) tell(self_, node.worker, drop_shards{});
+  }
+  if (fresh) {
+    for (auto& rank : ranks_) {
+      if (rank.shard) watch_.forget(rank.shard);
+      rank = {};
+    }
+  }
+  one_less();
+}
+
+void supervisor::give_up(int code, const std::string& reason) {
+  phase_ = phase::ended;
+  announce(net::engine_state::dead, "ended", reason);
+  for (std::size_t i = members_.size(); i-- > 0;)
+    if (members_[i].worker)
+      tell(self_, members_[i].worker, end_node{i == 0 ? code : exit_cluster, reason});
+}
+
+void supervisor::explain_overdue(const step_overdue& message) {
+  if (phase_ != phase::serving || message.epoch != epoch_) return;
+  auto known = std::make_shared<std::vector<rank_progress>>();
+  auto left = std::make_shared<std::size_t>(1);
+  const auto one_less = [this, left, known, message, attempt = attempt_] {
+    if (--*left > 0 || attempt != attempt_) return;
+    fail({errc::timeout, overdue_words(*setup_.config, *plan_, message, *known), {}});
+  };
+  for (const auto& node : members_) {
+    if (!node.worker) continue;
+    ++*left;
+    ask(self_, node.worker, answer_timeout, progress_query{})
+        .then(
+            [known, one_less](const progress_report& report) {
+              known->insert(known->end(), report.ranks.begin(), report.ranks.end());
+              one_less();
+            },
+            [one_less](const caf::error&) { one_less(); });
+  }
+  one_less();
+}
+
+caf::result<drained> supervisor::drain(const drain_cluster& message) {
+  auto promise = self_->make_response_promise<drained>();
+  if (phase_ != phase::serving) {
+    finish_drain(message.index, promise);
+    return promise;
+  }
+  announce(net::engine_state::draining, "draining",
+           fmt::format("node {} leaves", setup_.config->nodes[message.index].name));
+  ask(self_, scheduler_, milliseconds(message.timeout_ms), drain_engine{message.timeout_ms})
+      .then(
+          [this, promise, index = message.index](const drained&) { finish_drain(index, promise); },
+          [this, promise, index = message.index](const caf::error&) {
+            finish_drain(index, promise);
+          });
+  return promise;
+}
+
+void supervisor::finish_drain(std::uint32_t index, caf::typed_response_promise<drained> promise) {
+  if (index == 0) {
+    phase_ = phase::ended;
+    for (std::size_t i = 1; i < members_.size(); ++i)
+      if (members_[i].worker)
+        tell(self_, members_[i].worker, end_node{exit_ok, "the cluster was shut down"});
+  }
+  promise.deliver(drained{});
+}
+
+void supervisor::announce(net::engine_state state, const std::string& stage,
+                          const std::string& reason) {
+  notice_ = {static_cast<std::uint8_t>(state), epoch_, stage, reason};
+  for (const auto& [index, gateway] : gateways_) tell(self_, gateway, notice_);
+  for (const auto& node : members_)
+    if (node.worker) tell(self_, node.worker, notice_);
+}
+
+void supervisor::say(const std::function<void(const std::string&)>& to, const std::string& line) {
+  if (to) to(line);
+}
+
+}  // namespace dinfer::actors

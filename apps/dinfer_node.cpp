@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// dinfer-node: one process of a cluster, or all of it. Parses the command, starts the node, turns
+// signals into drain and abort, and prints what a person wants to see: the plan, the address to
+// talk to, a line of figures.
+#include "actors/node_process.hpp"
+#include "apps/options.hpp"
+#include "dinfer/version.hpp"
+#include "runtime/base/log.hpp"
+#include "runtime/base/metrics.hpp"
+#include "runtime/base/toml_config.hpp"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <thread>
+
+namespace dinfer::apps {
+namespace {
+
+constexpr auto stat_period = std::chrono::seconds(10);
+
+// Progress for a terminal is one line that changes; elsewhere every line stays.
+class console {
+ public:
+  console() : terminal_(::isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr) {}
+
+  void progress(const std::string& line) {
+    if (!terminal_) return say(line);
+    std::fprintf(stderr, "\r\033[K%s", line.c_str());
+    std::fflush(stderr);
+    open_ = true;
+  }
+
+  void say(const std::string& line) {
+    if (open_.exchange(false)) std::fputs("\r\033[K", stderr);
+    std::fprintf(stderr, "%s\n", line.c_str());
+    std::fflush(stderr);
+  }
+
+ private:
+  const bool terminal_;
+  std::atomic<bool> open_{false};
+};
+
+sigset_t handled_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int s : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, s);
+  return set;
+}
+
+// Waits for signals and prints figures while the node runs. Ends when `done` is set.
+class watcher {
+ public:
+  watcher(actors::node_process& node, console& out, std::chrono::milliseconds drain)
+      : node_(node), out_(out), drain_(drain), thread_([this] { run(); }) {}
+  ~watcher() {
+    done_ = true;
+    thread_.join();
+  }
+  int last_signal() const noexcept { return signal_; }
+  bool aborted() const noexcept { return aborted_; }
+
+ private:
+  void run() {
+    const auto set = handled_signals();
+    auto next = std::chrono::steady_clock::now() + stat_period;
+    while (!done_) {
+      const timespec tick{0, 100'000'000};
+      const int caught = ::sigtimedwait(&set, nullptr, &tick);
+      if (caught == SIGTERM || caught == SIGINT) on_signal(caught);
+      if (std::chrono::steady_clock::now() < next) continue;
+      next += stat_period;
+      print_figures();
+    }
+    if (drainer_.joinable()) drainer_.join();
+  }
+
+  void on_signal(int caught) {
+    if (signal_ != 0) {
+      aborted_ = true;
+      out_.say("stopping now");
+      node_.abort();
+      return;
+    }
+    signal_ = caught;
+    out_.say("draining: running requests may finish; a second signal stops at once");
+    drainer_ = std::thread([this] { node_.drain(drain_); });
+  }
+
+  void print_figures() {
+    const auto s = node_.status();
+    if (s.stats.running + s.stats.waiting == 0 && s.generated_per_second == 0) return;
+    const double blocks = s.stats.blocks_total > 0 ? s.stats.blocks_total : 1;
+    out_.say(
+        fmt::format("running {} waiting {} | prompt {:.1f} tok/s, generated {:.1f} tok/s | "
+                    "kv cache {:.1f} %, prefix hits {:.1f} % | preemptions {}",
+                    s.stats.running, s.stats.waiting, s.prompt_per_second, s.generated_per_second,
+                    100.0 * s.stats.blocks_used / blocks,
+                    s.stats.prefix_queries > 0 ? 100.0 * static_cast<double>(s.stats.prefix_hits) /
+                                                     static_cast<double>(s.stats.prefix_queries)
+                                               : 0.0,
+                    s.stats.preemptions));
+  }
+
+  actors::node_process& node_;
+  console& out_;
+  const std::chrono::milliseconds drain_;
+  std::atomic<bool> done_{false}, aborted_{false};
+  std::atomic<int> signal_{0};
+  std::thread drainer_;
+  std::thread thread_;  // last: starts when all else is there
+};
+
+void apply_environment(const node_section& node) {
+  for (const auto& [name, value] : node.env) ::setenv(name.c_str(), value.c_str(), 1);
+}
+
+void greet(console& out, const node_command& command) {
+  const auto& config = command.config;
+  const auto& node = config.nodes[command.node_index];
+  out.say(fmt::format("dinfer {}, node {} of {} ({}:{})", version(), node.name, config.nodes.size(),
+                      node.address, node.port));
+  if (!config.file.empty()) out.say("configuration: " + config.file);
+  for (const auto& [name, value] : command.overrides) out.say("  " + name + " = " + value);
+  if (config.security.insecure_network)
+    out.say(
+        "warning: insecure_network = true: anyone who reaches this network can control the "
+        "cluster");
+}
+
+int print_plan(const node_command& command, const actors::node_parts& parts) {
+  auto plan = parts.make_plan(command.config, {});
+  if (!plan) {
+    std::fprintf(stderr, "dinfer-node: %s\n", plan.error().message.c_str());
+    return actors::exit_code_of(plan.error().code);
+  }
+  std::printf("%s\n", command.action == node_action::plan ? plan->text.c_str()
+                                                          : "configuration and model are fine");
+  return 0;
+}
+
+int serve(node_command command, std::shared_ptr<runtime::metrics_registry> metrics,
+          actors::node_parts parts) {
+  console out;
+  greet(out, command);
+  const std::chrono::milliseconds drain(command.config.health.shutdown_timeout_ms);
+  actors::node_options options;
+  options.config = std::move(command.config);
+  options.node_index = command.node_index;
+  options.parts = std::move(parts);
+  options.on_progress = [&](const std::string& line) { out.progress(line); };
+  options.on_plan = [&](const std::string& text) { out.say(text); };
+  options.on_ready = [&](const std::string& text) { out.say(text); };
+  options.on_error = [&](const std::string& text) { out.say("dinfer-node: " + text); };
+  actors::node_process node(std::move(options));
+  if (auto up = node.start(); !up) {
+    out.say("dinfer-node: " + up.error().message);
+    return actors::exit_code_of(up.error().code);
+  }
+  watcher signals(node, out, drain);
+  const int code = node.wait();
+  if (signals.aborted()) return 128 + signals.last_signal();
+  return code;
+}
+
+int main_of(int argc, char** argv) {
+  auto parsed = parse_node_command(argc, argv);
+  if (!parsed.run) return parsed.exit_code;
+  auto& command = parsed.command;
+  const auto& node = command.config.nodes[command.node_index];
+  apply_environment(node);
+  // Every thread inherits the mask: signals are taken by the watcher alone. A closed socket is an
+  // error code.
+  const auto set = handled_signals();
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  runtime::open_log(command.config.log.level, command.config.log.format == "json", node.name);
+  auto metrics = std::make_shared<runtime::metrics_registry>();
+  auto parts = actors::default_parts(command.config, metrics);
+  const int code = command.action == node_action::run
+                       ? serve(std::move(command), metrics, std::move(parts))
+                       : print_plan(command, parts);
+  runtime::close_log();
+  return code;
+}
+
+}  // namespace
+}  // namespace dinfer::apps
+
+int main(int argc, char** argv) { return dinfer::apps::main_of(argc, argv); }

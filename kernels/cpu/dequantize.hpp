@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reference expansion of every weight type to f32, one row at a time, straight from the file's
+// layout and bit for bit what the GGUF definition gives. Slow and plain; linear() never calls it.
+// Any thread.
+#pragma once
+
+#include "kernels/tensor.hpp"
+
+#include <cstddef>
+#include <cstdint>
+
+namespace dinfer::kernels::cpu {
+
+// True for the types that dequantize_row and prepare take.
+bool is_weight_type(dtype type) noexcept;
+
+// `n` elements, a multiple of the type's block.
+void dequantize_row(dtype type, const std::byte* in, float* out, std::int64_t n);
+
+}  // namespace dinfer::kernels::cpu

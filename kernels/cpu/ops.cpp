@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// Weights, embedding, norms, matrix products and row copies; attention.cpp has the rest. Arguments
+// that only a bug can produce are asserted, for they are the model's, not a user's.
+#include "kernels/cpu/ops.hpp"
+
+#include "dinfer/error.hpp"
+#include "kernels/cpu/sample.hpp"
+#include "kernels/cpu/weights.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <vector>
+
+namespace dinfer::kernels::cpu {
+
+namespace {
+
+const cpu_weight& of(const weight* w) {
+  DINFER_ASSERT(w != nullptr);
+  return *static_cast<const cpu_weight*>(w);
+}
+
+// The values of a vector of `n`, or null for null.
+const float* vector_of(const weight* w, std::int64_t n) {
+  if (w == nullptr) return nullptr;
+  const auto& v = of(w);
+  DINFER_ASSERT(v.role() == weight_role::vector && v.columns() == n);
+  return v.values();
+}
+
+bool is_f32(const tensor& t) { return t.data != nullptr && t.type == dtype::f32; }
+
+epilogue to_epilogue(activation act) {
+  switch (act) {
+    case activation::swiglu:
+      return epilogue::swiglu;
+    case activation::gelu_tanh:
+      return epilogue::gelu_tanh;
+    case activation::gelu:
+      return epilogue::gelu;
+    case activation::relu:
+      return epilogue::relu;
+    case activation::none:
+      break;
+  }
+  return epilogue::none;
+}
+
+// How a product is cut: `units` stretches of panels as equal as they can be, none longer than
+// linear_group, times stretches of rows.
+struct cut {
+  std::int64_t pairs = 1;  // panels that stay together
+  std::int64_t panels = 0, units = 0, row_chunks = 0;
+
+  std::int64_t begin(std::int64_t unit) const { return panels / pairs * unit / units * pairs; }
+};
+
+cut cut_up(std::int64_t panels, bool paired, std::int64_t rows, std::int64_t threads) {
+  cut c;
+  c.pairs = paired ? 2 : 1;
+  c.panels = panels;
+  const auto longest = rows == 1 ? linear_group : std::int64_t{2};
+  c.units = (panels + longest - 1) / longest;
+  if (c.units < 8 * threads) {  // few: let every thread have as many
+    c.units = std::min((c.units + threads - 1) / threads * threads, panels / c.pairs);
+  }
+  c.row_chunks = (rows + linear_row_chunk - 1) / linear_row_chunk;
+  return c;
+}
+
+}  // namespace
+
+template <class Body>
+void cpu_ops::for_rows(std::int64_t rows, std::int64_t rows_in_chunk, Body&& body) {
+  const auto chunks = (rows + rows_in_chunk - 1) / rows_in_chunk;
+  pool_.run(chunks, [&](std::int64_t chunk, std::uint32_t) {
+    const auto end = std::min(rows, (chunk + 1) * rows_in_chunk);
+    for (auto row = chunk * rows_in_chunk; row < end; ++row) body(row);
+  });
+}
+
+std::unique_ptr<weight> cpu_ops::prepare(std::span<const weight_slice> slices, weight_role role,
+                                         const prepare_options& options) {
+  return pack(slices, role, options.dequantize, arena_, pool_);
+}
+
+void cpu_ops::embed(const embed_args& args) {
+  const auto& table = of(args.table);
+  const auto tokens = args.ids.elements();
+  const auto hidden = table.columns();
+  DINFER_ASSERT(is_f32(args.out) && args.out.columns() == hidden && args.out.rows() >= tokens);
+  const auto* positions = args.position_table == nullptr ? nullptr : &of(args.position_table);
+  DINFER_ASSERT(positions == nullptr || positions->columns() == hidden);
+  if (positions != nullptr) pool_.reserve_scratch(static_cast<std::size_t>(hidden));
+  constexpr std::int64_t chunk_rows = 16;
+  pool_.run((tokens + chunk_rows - 1) / chunk_rows, [&](std::int64_t chunk, std::uint32_t thread) {
+    const auto end = std::min(tokens, (chunk + 1) * chunk_rows);
+    for (auto t = chunk * chunk_rows; t < end; ++t) {
+      float* out = args.out.as<float>() + t * hidden;
+      const auto row = args.ids.as<std::int32_t>()[t] - args.first_row;
+      if (row >= 0 && row < table.rows()) {
+        table.read_row(row, out);
+      } else {
+        std::fill_n(out, hidden, 0.0F);
+      }
+      if (positions == nullptr) continue;
+      float* extra = pool_.scratch(thread);
+      const std::int64_t position = args.positions.as<std::int32_t>()[t];
+      DINFER_ASSERT(position >= 0 && position < positions->rows());
+      positions->read_row(position, extra);
+      for (std::int64_t i = 0; i < hidden; ++i) out[i] += extra[i];
+    }
+  });
+}
+
+void cpu_ops::add_norm(const add_norm_args& args) {
+  DINFER_ASSERT(is_f32(args.residual));
+  const auto n = args.residual.columns();
+  if (args.partial) {
+    DINFER_ASSERT(is_f32(args.partial) && args.partial.elements() == args.residual.elements());
+    if (args.tp != nullptr && args.tp->size() > 1) args.tp->all_reduce(args.partial);
+  }
+  if (!args.partial && args.norm == nullptr) return;
+  norm_row row;
+  row.n = n;
+  if (args.norm != nullptr) {
+    DINFER_ASSERT(is_f32(args.normed) && args.normed.elements() == args.residual.elements());
+    DINFER_ASSERT(args.norm->gain != nullptr);
+    row.gain = vector_of(args.norm->gain, n);
+    row.bias = vector_of(args.norm->bias, n);
+    row.epsilon = args.norm->epsilon;
+  }
+  const bool layer = args.norm != nullptr && args.norm->kind == norm_kind::layer;
+  for_rows(args.residual.rows(), 32, [&](std::int64_t t) {
+    norm_row one = row;
+    one.partial = args.partial ? args.partial.as<float>() + t * n : nullptr;
+    one.residual = args.residual.as<float>() + t * n;
+    one.out = args.norm != nullptr ? args.normed.as<float>() + t * n : nullptr;
+    layer ? kernels_.layer_norm(one) : kernels_.rms_norm(one);
+  });
+}
+
+void cpu_ops::linear(const linear_args& args) {
+  const auto& w = of(args.w);
+  const bool paired = args.act == activation::swiglu;
+  const auto rows = args.x.rows();
+  DINFER_ASSERT(w.role() != weight_role::vector);
+  DINFER_ASSERT(paired == (w.role() == weight_role::gate_up));
+  DINFER_ASSERT(is_f32(args.x) && is_f32(args.out) && args.x.columns() == w.columns());
+  DINFER_ASSERT(args.out.columns() == (paired ? w.rows() / 2 : w.rows()));
+  DINFER_ASSERT(args.out.rows() == rows);
+  if (rows == 0 || w.rows() == 0) return;
+  linear_job job;
+  job.k = w.columns();
+  job.x = args.x.as<float>();
+  job.x_stride = args.x.columns();
+  job.bias = vector_of(args.bias, w.rows());
+  job.act = to_epilogue(args.act);
+  job.out = args.out.as<float>();
+  job.out_stride = args.out.columns();
+  const auto panels = w.panels();
+  const auto c = cut_up(static_cast<std::int64_t>(panels.size()), paired, rows, pool_.threads());
+  pool_.reserve_scratch(linear_scratch);
+  pool_.run(c.units * c.row_chunks, [&](std::int64_t chunk, std::uint32_t thread) {
+    const auto unit = chunk % c.units;
+    const auto row = chunk / c.units * linear_row_chunk;
+    const auto begin = c.begin(unit);
+    kernels_.linear(job, panels.data() + begin, c.begin(unit + 1) - begin, row,
+                    std::min(linear_row_chunk, rows - row), pool_.scratch(thread));
+  });
+}
+
+void cpu_ops::gather_rows(tensor in, tensor rows, tensor out) {
+  DINFER_ASSERT(in.columns() == out.columns() && in.type == out.type);
+  DINFER_ASSERT(out.rows() == rows.elements());
+  const auto bytes = row_bytes(in.type, in.columns());
+  for (std::int64_t i = 0; i < rows.elements(); ++i) {
+    const std::int64_t row = rows.as<std::int32_t>()[i];
+    DINFER_ASSERT(row >= 0 && row < in.rows());
+    std::memcpy(out.as<std::byte>() + i * bytes, in.as<std::byte>() + row * bytes,
+                static_cast<std::size_t>(bytes));
+  }
+}
+
+std::unique_ptr<sampler> cpu_ops::make_sampler(std::uint32_t slots, std::int64_t vocabulary) {
+  return make_cpu_sampler(slots, vocabulary, pool_, kernels_);
+}
+
+}  // namespace dinfer::kernels::cpu

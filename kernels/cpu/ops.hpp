@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operations of kernels/ops.hpp on the CPU: checks, then chunks for the thread pool. The inner
+// loops are in vector/. Thread: the device's own.
+#pragma once
+
+#include "kernels/cpu/memory.hpp"
+#include "kernels/cpu/thread_pool.hpp"
+#include "kernels/cpu/vector/kernels.hpp"
+#include "kernels/ops.hpp"
+
+namespace dinfer::kernels::cpu {
+
+class cpu_ops final : public ops {
+ public:
+  explicit cpu_ops(thread_pool& pool, const kernel_table& kernels = best_kernels())
+      : pool_(pool), kernels_(kernels) {}
+
+  std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
+                                  const prepare_options& options) override;
+  void embed(const embed_args& args) override;
+  void add_norm(const add_norm_args& args) override;
+  void linear(const linear_args& args) override;
+  void rope_store(const rope_store_args& args) override;
+  void attention(const attention_args& args) override;
+  void gather_rows(tensor in, tensor rows, tensor out) override;
+  std::unique_ptr<sampler> make_sampler(std::uint32_t slots, std::int64_t vocabulary) override;
+
+ private:
+  // Rows that are cheap go to the pool only when there are many.
+  template <class Body>
+  void for_rows(std::int64_t rows, std::int64_t rows_in_chunk, Body&& body);
+
+  thread_pool& pool_;
+  const kernel_table& kernels_;
+  weight_arena arena_;
+};
+
+}  // namespace dinfer::kernels::cpu

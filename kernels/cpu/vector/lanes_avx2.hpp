@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// lanes.hpp in AVX2, FMA and F16C: two registers.
+#pragma once
+
+#include <immintrin.h>
+
+namespace dinfer::kernels::cpu::DINFER_ISA {
+
+// A block of a matrix product holds: 12 sums in 16 registers.
+inline constexpr int tile_rows = 6, tile_panels = 1;
+
+struct lanes {
+  __m256 a, b;
+};
+
+inline lanes load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline void store(float* p, lanes x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
+inline lanes splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline lanes operator+(lanes x, lanes y) {
+  return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)};
+}
+inline lanes operator-(lanes x, lanes y) {
+  return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)};
+}
+inline lanes operator*(lanes x, lanes y) {
+  return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)};
+}
+inline lanes operator/(lanes x, lanes y) {
+  return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)};
+}
+inline lanes fma(lanes x, lanes y, lanes z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+// NaN in y is kept.
+inline lanes max(lanes x, lanes y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+inline lanes min(lanes x, lanes y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+inline lanes round(lanes x) {
+  constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  return {_mm256_round_ps(x.a, mode), _mm256_round_ps(x.b, mode)};
+}
+
+// 2^n in two factors: n may be 128 or below -126.
+inline __m256 times_power_of_two(__m256 x, __m256 n) {
+  const auto power = _mm256_cvtps_epi32(n);
+  const auto half = _mm256_srai_epi32(power, 1);
+  const auto rest = _mm256_sub_epi32(power, half);
+  const auto bias = _mm256_set1_epi32(127);
+  const auto p = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(half, bias), 23));
+  const auto q = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23));
+  return _mm256_mul_ps(_mm256_mul_ps(x, p), q);
+}
+inline lanes times_power_of_two(lanes x, lanes n) {
+  return {times_power_of_two(x.a, n.a), times_power_of_two(x.b, n.b)};
+}
+
+inline void split_exponent(__m256 x, __m256& m, __m256& n) {
+  const auto bits = _mm256_castps_si256(x);
+  const auto one = _mm256_set1_epi32(0x3F800000);
+  const auto fraction = _mm256_and_si256(bits, _mm256_set1_epi32(0x007FFFFF));
+  m = _mm256_castsi256_ps(_mm256_or_si256(fraction, one));
+  n = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32(bits, 23), _mm256_set1_epi32(127)));
+}
+inline void split_exponent(lanes x, lanes& m, lanes& n) {
+  split_exponent(x.a, m.a, n.a);
+  split_exponent(x.b, m.b, n.b);
+}
+
+// x < y ? yes : no
+inline lanes where_less(lanes x, lanes y, lanes yes, lanes no) {
+  return {_mm256_blendv_ps(no.a, yes.a, _mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ)),
+          _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))};
+}
+
+inline __m128i load_128(const std::byte* p) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
+inline lanes load_f16(const std::byte* p) {
+  return {_mm256_cvtph_ps(load_128(p)), _mm256_cvtph_ps(load_128(p + 16))};
+}
+inline lanes load_bf16(const std::byte* p) {
+  const auto widen = [](__m128i x) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
+  };
+  return {widen(load_128(p)), widen(load_128(p + 16))};
+}
+inline lanes load_i8(const std::byte* p) {
+  const auto x = load_128(p);
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8)))};
+}
+
+// Integers on their way to floats.
+struct quants {
+  __m256i a, b;
+};
+inline void load_nibbles(const std::byte* p, quants& low, quants& high) {
+  const auto x = load_128(p);
+  const auto a = _mm256_cvtepu8_epi32(x);
+  const auto b = _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8));
+  const auto mask = _mm256_set1_epi32(15);
+  low = {_mm256_and_si256(a, mask), _mm256_and_si256(b, mask)};
+  high = {_mm256_srli_epi32(a, 4), _mm256_srli_epi32(b, 4)};
+}
+// Adds 16 where the lane's bit of the 16 at p is set.
+inline quants add_fifth_bit(quants q, const std::byte* p) {
+  std::uint16_t bits;
+  __builtin_memcpy(&bits, p, 2);
+  const auto all = _mm256_set1_epi32(bits);
+  const auto sixteen = _mm256_set1_epi32(16);
+  const auto to_a = _mm256_sllv_epi32(all, _mm256_set_epi32(-1, -1, -1, 0, 1, 2, 3, 4));
+  const auto low =
+      _mm256_or_si256(to_a, _mm256_srlv_epi32(all, _mm256_set_epi32(3, 2, 1, 32, 32, 32, 32, 32)));
+  const auto high = _mm256_srlv_epi32(all, _mm256_set_epi32(11, 10, 9, 8, 7, 6, 5, 4));
+  return {_mm256_add_epi32(q.a, _mm256_and_si256(low, sixteen)),
+          _mm256_add_epi32(q.b, _mm256_and_si256(high, sixteen))};
+}
+inline lanes to_float(quants q) { return {_mm256_cvtepi32_ps(q.a), _mm256_cvtepi32_ps(q.b)}; }
+
+// Philox needs 32-bit words: low and high half of a * b.
+struct words {
+  __m256i a, b;
+};
+inline words splat_word(std::uint32_t x) {
+  return {_mm256_set1_epi32(static_cast<int>(x)), _mm256_set1_epi32(static_cast<int>(x))};
+}
+inline words count_from(std::uint32_t x) {
+  const auto steps = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+  return {_mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(x)), steps),
+          _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(x + 8)), steps)};
+}
+inline words operator^(words x, words y) {
+  return {_mm256_xor_si256(x.a, y.a), _mm256_xor_si256(x.b, y.b)};
+}
+inline void multiply(__m256i x, std::uint32_t y, __m256i& low, __m256i& high) {
+  const auto factor = _mm256_set1_epi32(static_cast<int>(y));
+  const auto even = _mm256_mul_epu32(x, factor);
+  const auto odd = _mm256_mul_epu32(_mm256_srli_epi64(x, 32), factor);
+  low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+  high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+}
+inline void multiply(words x, std::uint32_t y, words& low, words& high) {
+  multiply(x.a, y, low.a, high.a);
+  multiply(x.b, y, low.b, high.b);
+}
+inline __m256 to_unit(__m256i w) {
+  const auto top = _mm256_cvtepi32_ps(_mm256_srli_epi32(w, 9));
+  const auto rest = _mm256_cvtepi32_ps(_mm256_and_si256(w, _mm256_set1_epi32(511)));
+  const auto low = _mm256_fmadd_ps(rest, _mm256_set1_ps(0x1p-32F), _mm256_set1_ps(0x1p-33F));
+  const auto all = _mm256_fmadd_ps(top, _mm256_set1_ps(0x1p-23F), low);
+  return _mm256_min_ps(all, _mm256_set1_ps(1 - 0x1p-24F));
+}
+// (bits + 1/2) / 2^32, rounded to a float but never to 1; small ones keep all their bits.
+inline lanes to_unit(words w) { return {to_unit(w.a), to_unit(w.b)}; }
+
+}  // namespace dinfer::kernels::cpu::DINFER_ISA

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// lanes.hpp in plain loops, which compilers turn into whatever the machine has. `fma` rounds twice:
+// a fused one in software would be far slower, and results need to agree on one machine only.
+#pragma once
+
+#include "kernels/cpu/half.hpp"
+
+namespace dinfer::kernels::cpu::DINFER_ISA {
+
+// A block of a matrix product holds: 8 sums in 16 registers of 128 bits.
+inline constexpr int tile_rows = 2, tile_panels = 1;
+
+struct lanes {
+  alignas(16) float v[16];
+};
+
+template <class F>
+inline lanes each(F&& f) {
+  lanes r;
+  for (int i = 0; i < 16; ++i) r.v[i] = f(i);
+  return r;
+}
+
+inline lanes load(const float* p) {
+  lanes r;
+  __builtin_memcpy(r.v, p, sizeof r.v);
+  return r;
+}
+inline void store(float* p, const lanes& a) { __builtin_memcpy(p, a.v, sizeof a.v); }
+inline lanes splat(float x) {
+  return each([&](int) { return x; });
+}
+inline lanes operator+(const lanes& a, const lanes& b) {
+  return each([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline lanes operator-(const lanes& a, const lanes& b) {
+  return each([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline lanes operator*(const lanes& a, const lanes& b) {
+  return each([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline lanes operator/(const lanes& a, const lanes& b) {
+  return each([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline lanes fma(const lanes& a, const lanes& b, const lanes& c) {
+  return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
+}
+// NaN in b is kept.
+inline lanes max(const lanes& a, const lanes& b) {
+  return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline lanes min(const lanes& a, const lanes& b) {
+  return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline lanes round(const lanes& a) {  // |a| < 2^22: adding 1.5 * 2^23 drops the fraction
+  return each([&](int i) { return (a.v[i] + 0x1.8p23F) - 0x1.8p23F; });
+}
+inline lanes times_power_of_two(const lanes& a, const lanes& n) {
+  return each([&](int i) {
+    const auto power = static_cast<std::int32_t>(n.v[i]);
+    const auto half = power / 2;
+    const auto p = static_cast<std::uint32_t>(half + 127) << 23;
+    const auto q = static_cast<std::uint32_t>(power - half + 127) << 23;
+    return a.v[i] * __builtin_bit_cast(float, p) * __builtin_bit_cast(float, q);
+  });
+}
+inline void split_exponent(const lanes& x, lanes& m, lanes& n) {
+  for (int i = 0; i < 16; ++i) {
+    const auto bits = __builtin_bit_cast(std::uint32_t, x.v[i]);
+    m.v[i] = __builtin_bit_cast(float, (bits & 0x007FFFFFU) | 0x3F800000U);
+    n.v[i] = static_cast<float>(static_cast<std::int32_t>(bits >> 23) - 127);
+  }
+}
+// a < b ? yes : no
+inline lanes where_less(const lanes& a, const lanes& b, const lanes& yes, const lanes& no) {
+  return each([&](int i) { return a.v[i] < b.v[i] ? yes.v[i] : no.v[i]; });
+}
+
+inline std::uint16_t read_u16(const std::byte* p) {
+  std::uint16_t x;
+  __builtin_memcpy(&x, p, 2);
+  return x;
+}
+inline lanes load_f16(const std::byte* p) {
+  return each([&](int i) { return from_f16(read_u16(p + 2 * i)); });
+}
+inline lanes load_bf16(const std::byte* p) {
+  return each([&](int i) { return from_bf16(read_u16(p + 2 * i)); });
+}
+inline lanes load_i8(const std::byte* p) {
+  return each([&](int i) { return static_cast<float>(static_cast<std::int8_t>(p[i])); });
+}
+
+// Integers on their way to floats.
+struct quants {
+  std::int32_t v[16];
+};
+inline void load_nibbles(const std::byte* p, quants& low, quants& high) {
+  for (int i = 0; i < 16; ++i) {
+    low.v[i] = static_cast<std::int32_t>(p[i]) & 15;
+    high.v[i] = static_cast<std::int32_t>(p[i]) >> 4;
+  }
+}
+// Adds 16 where the lane's bit of the 16 at p is set.
+inline quants add_fifth_bit(quants q, const std::byte* p) {
+  const std::int32_t bits = read_u16(p);
+  for (int i = 0; i < 16; ++i) q.v[i] += ((bits >> i) & 1) << 4;
+  return q;
+}
+inline lanes to_float(const quants& q) {
+  return each([&](int i) { return static_cast<float>(q.v[i]); });
+}
+
+// Philox needs 32-bit words: low and high half of a * b.
+struct words {
+  std::uint32_t v[16];
+};
+inline words splat_word(std::uint32_t x) {
+  words r;
+  for (auto& w : r.v) w = x;
+  return r;
+}
+inline words count_from(std::uint32_t x) {
+  words r;
+  for (auto& w : r.v) w = x++;
+  return r;
+}
+inline words operator^(words a, const words& b) {
+  for (int i = 0; i < 16; ++i) a.v[i] ^= b.v[i];
+  return a;
+}
+inline void multiply(const words& a, std::uint32_t b, words& low, words& high) {
+  for (int i = 0; i < 16; ++i) {
+    const auto product = static_cast<std::uint64_t>(a.v[i]) * b;
+    low.v[i] = static_cast<std::uint32_t>(product);
+    high.v[i] = static_cast<std::uint32_t>(product >> 32);
+  }
+}
+// (bits + 1/2) / 2^32, rounded to a float but never to 1; small ones keep all their bits.
+inline lanes to_unit(const words& w) {
+  return each([&](int i) {
+    const float low = static_cast<float>(w.v[i] & 511U) * 0x1p-32F + 0x1p-33F;
+    const float all = static_cast<float>(w.v[i] >> 9) * 0x1p-23F + low;
+    return all < 1 ? all : 1 - 0x1p-24F;
+  });
+}
+
+}  // namespace dinfer::kernels::cpu::DINFER_ISA

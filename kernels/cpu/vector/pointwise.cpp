@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Norms over one row. Sums run in 16 lanes and are folded in one order, so a row's result depends
+// on that row alone.
+#include "kernels/cpu/vector/kernels.hpp"
+#include "kernels/cpu/vector/lanes.hpp"
+#include "kernels/cpu/vector/variant.inc"
+
+namespace dinfer::kernels::cpu::DINFER_ISA {
+
+namespace {
+
+void add_partial(const norm_row& row) {
+  if (row.partial == nullptr) return;
+  for (std::int64_t i = 0; i < row.n; i += 16) {
+    const std::int64_t left = row.n - i;
+    const lanes total =
+        load_partial(row.residual + i, left, 0.0F) + load_partial(row.partial + i, left, 0.0F);
+    store_partial(row.residual + i, left, total);
+  }
+}
+
+// Sum of (x - shift)^2.
+float squares(const float* x, std::int64_t n, float shift) {
+  lanes total = splat(0.0F);
+  const lanes offset = splat(shift);
+  for (std::int64_t i = 0; i < n; i += 16) {
+    const lanes v = load_partial(x + i, n - i, shift) - offset;
+    total = fma(v, v, total);
+  }
+  return sum(total);
+}
+
+void scale_row(const norm_row& row, float shift, float scale) {
+  for (std::int64_t i = 0; i < row.n; i += 16) {
+    const std::int64_t left = row.n - i;
+    lanes v = (load_partial(row.residual + i, left, 0.0F) - splat(shift)) * splat(scale);
+    v = v * load_partial(row.gain + i, left, 0.0F);
+    if (row.bias != nullptr) v = v + load_partial(row.bias + i, left, 0.0F);
+    store_partial(row.out + i, left, v);
+  }
+}
+
+}  // namespace
+
+void rms_norm(const norm_row& row) {
+  add_partial(row);
+  if (row.gain == nullptr) return;
+  const float mean = squares(row.residual, row.n, 0.0F) / static_cast<float>(row.n);
+  scale_row(row, 0.0F, 1.0F / __builtin_sqrtf(mean + row.epsilon));
+}
+
+void layer_norm(const norm_row& row) {
+  add_partial(row);
+  if (row.gain == nullptr) return;
+  lanes total = splat(0.0F);
+  for (std::int64_t i = 0; i < row.n; i += 16) {
+    total = total + load_partial(row.residual + i, row.n - i, 0.0F);
+  }
+  const float mean = sum(total) / static_cast<float>(row.n);
+  const float variance = squares(row.residual, row.n, mean) / static_cast<float>(row.n);
+  scale_row(row, mean, 1.0F / __builtin_sqrtf(variance + row.epsilon));
+}
+
+}  // namespace dinfer::kernels::cpu::DINFER_ISA

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// Packs the rows of a file into panels, and reads single rows back for the embedding.
+#include "kernels/cpu/weights.hpp"
+
+#include "dinfer/error.hpp"
+#include "kernels/cpu/dequantize.hpp"
+#include "kernels/cpu/half.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace dinfer::kernels::cpu {
+
+namespace {
+
+constexpr std::int64_t block = 32;
+
+// Where the parts of one block of 16 rows lie; -1: the type has no such part.
+struct block_layout {
+  std::int32_t offsets = -1, fifth_bits = -1, quants = 0, bytes = 0;
+};
+
+constexpr block_layout layout_of(dtype type) noexcept {
+  switch (type) {
+    case dtype::q4_0:
+      return {-1, -1, 32, 288};
+    case dtype::q4_1:
+      return {32, -1, 64, 320};
+    case dtype::q5_0:
+      return {-1, 32, 96, 352};
+    case dtype::q5_1:
+      return {32, 64, 128, 384};
+    case dtype::q8_0:
+      return {-1, -1, 32, 544};
+    default:
+      return {};
+  }
+}
+
+template <class T>
+T read(const std::byte* p) noexcept {
+  T value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+
+// One file block of one row into lane `lane` of a packed block, which starts as zeros.
+void pack_block(dtype type, const std::byte* in, std::int32_t lane, std::byte* out) {
+  const auto layout = layout_of(type);
+  std::memcpy(out + 2 * lane, in, 2);
+  in += 2;
+  if (layout.offsets >= 0) {
+    std::memcpy(out + layout.offsets + 2 * lane, in, 2);
+    in += 2;
+  }
+  if (layout.fifth_bits >= 0) {
+    const auto bits = read<std::uint32_t>(in);
+    for (std::int32_t k = 0; k < block; ++k) {
+      const auto bit = static_cast<std::byte>((bits >> k) & 1U);
+      out[layout.fifth_bits + 2 * k + lane / 8] |= bit << (lane % 8);
+    }
+    in += 4;
+  }
+  std::byte* quants = out + layout.quants + lane;
+  if (type == dtype::q8_0) {
+    for (std::int32_t k = 0; k < block; ++k) quants[panel_rows * k] = in[k];
+    return;
+  }
+  for (std::int32_t k = 0; k < block; ++k) {
+    const auto nibble = k < 16 ? in[k] & std::byte{15} : in[k - 16] >> 4;
+    quants[panel_rows * (k / 2)] |= nibble << (4 * (k % 2));
+  }
+}
+
+// One row of a slice into lane `lane` of its panel.
+void pack_row(dtype stored, dtype kept, const std::byte* in, std::int64_t columns,
+              std::int32_t lane, std::byte* out) {
+  if (quantised(kept)) {
+    const auto in_bytes = info(stored).block_bytes;
+    const auto out_bytes = layout_of(kept).bytes;
+    for (std::int64_t b = 0; b < columns / block; ++b) {
+      pack_block(kept, in + b * in_bytes, lane, out + b * out_bytes);
+    }
+    return;
+  }
+  const auto size = static_cast<std::size_t>(info(kept).block_bytes);
+  std::array<float, block> expanded;
+  const std::byte* elements = in;
+  for (std::int64_t k = 0; k < columns; ++k) {
+    if (stored != kept && k % block == 0) {
+      dequantize_row(stored, in + row_bytes(stored, k), expanded.data(),
+                     std::min(block, columns - k));
+      elements = reinterpret_cast<const std::byte*>(expanded.data());
+    }
+    const auto index = stored != kept ? k % block : k;
+    std::memcpy(out + static_cast<std::size_t>(k * panel_rows + lane) * size,
+                elements + static_cast<std::size_t>(index) * size, size);
+  }
+}
+
+float element(dtype type, const std::byte* packed, std::int64_t k, std::int32_t lane) {
+  const auto at = k * panel_rows + lane;
+  if (type == dtype::f32) return read<float>(packed + 4 * at);
+  if (type == dtype::f16) return from_f16(read<std::uint16_t>(packed + 2 * at));
+  if (type == dtype::bf16) return from_bf16(read<std::uint16_t>(packed + 2 * at));
+  const auto layout = layout_of(type);
+  const std::byte* in = packed + k / block * layout.bytes;
+  const auto i = static_cast<std::int32_t>(k % block);
+  const float d = from_f16(read<std::uint16_t>(in + 2 * lane));
+  const std::byte* quants = in + layout.quants + lane;
+  if (type == dtype::q8_0) {
+    return d * static_cast<float>(std::to_integer<std::int8_t>(quants[panel_rows * i]));
+  }
+  int q = std::to_integer<int>(quants[panel_rows * (i / 2)] >> (4 * (i % 2))) & 15;
+  if (layout.fifth_bits >= 0) {
+    q |= ((read<std::uint16_t>(in + layout.fifth_bits + 2 * i) >> lane) & 1) << 4;
+  }
+  if (layout.offsets >= 0) {
+    return d * static_cast<float>(q) +
+           from_f16(read<std::uint16_t>(in + layout.offsets + 2 * lane));
+  }
+  return d * static_cast<float>(q - (type == dtype::q4_0 ? 8 : 16));
+}
+
+std::int64_t panel_bytes(dtype type, std::int64_t columns) {
+  return row_bytes(type, columns) * panel_rows;
+}
+
+struct panel_source {
+  const weight_slice* slice = nullptr;
+  std::int64_t first = 0;  // row of the stored matrix
+};
+
+dtype kept_type(const weight_slice& slice, weight_role role, bool dequantize) {
+  return dequantize || role == weight_role::vector ? dtype::f32 : slice.type;
+}
+
+void check(std::span<const weight_slice> slices, weight_role role) {
+  DINFER_ASSERT(!slices.empty());
+  for (const auto& slice : slices) {
+    const auto elements = info(slice.type).block_elements;
+    DINFER_ASSERT(is_weight_type(slice.type) && slice.data != nullptr);
+    DINFER_ASSERT(slice.row_begin >= 0 && slice.row_end >= slice.row_begin);
+    DINFER_ASSERT(slice.column_begin >= 0 && slice.column_end <= slice.stored_columns);
+    DINFER_ASSERT(slice.column_begin % elements == 0 && slice.column_end % elements == 0);
+    DINFER_ASSERT(slice.column_end - slice.column_begin ==
+                      slices[0].column_end - slices[0].column_begin ||
+                  role == weight_role::vector);
+  }
+  if (role == weight_role::gate_up) {
+    DINFER_ASSERT(slices.size() == 2 && slices[0].row_end - slices[0].row_begin ==
+                                            slices[1].row_end - slices[1].row_begin);
+  }
+}
+
+const std::byte* row_start(const weight_slice& slice, std::int64_t row) {
+  return slice.data + row * row_bytes(slice.type, slice.stored_columns) +
+         row_bytes(slice.type, slice.column_begin);
+}
+
+}  // namespace
+
+void cpu_weight::read_row(std::int64_t row, float* out) const {
+  DINFER_ASSERT(role_ == weight_role::matrix || role_ == weight_role::embedding);
+  const auto after =
+      std::upper_bound(panels_.begin(), panels_.end(), row,
+                       [](std::int64_t wanted, const panel& p) { return wanted < p.first_row; });
+  const panel& p = *(after - 1);
+  const auto lane = static_cast<std::int32_t>(row - p.first_row);
+  for (std::int64_t k = 0; k < columns_; ++k) out[k] = element(p.type, p.data, k, lane);
+}
+
+std::unique_ptr<cpu_weight> pack(std::span<const weight_slice> slices, weight_role role,
+                                 bool dequantize, weight_arena& arena, thread_pool& pool) {
+  check(slices, role);
+  auto made = std::make_unique<cpu_weight>();
+  made->role_ = role;
+  made->columns_ = slices[0].column_end - slices[0].column_begin;
+  if (role == weight_role::vector) {  // slices are laid end to end
+    std::int64_t length = 0;
+    for (const auto& s : slices)
+      length += (s.row_end - s.row_begin) * (s.column_end - s.column_begin);
+    made->rows_ = 1;
+    made->columns_ = length;
+    made->bytes_ = static_cast<std::uint64_t>(length) * sizeof(float);
+    made->data_ = arena.take(made->bytes_);
+    auto* out = reinterpret_cast<float*>(made->data_.get());
+    for (const auto& s : slices) {
+      for (auto row = s.row_begin; row < s.row_end; ++row) {
+        dequantize_row(s.type, row_start(s, row), out, s.column_end - s.column_begin);
+        out += s.column_end - s.column_begin;
+      }
+    }
+    return made;
+  }
+
+  std::vector<panel_source> sources;
+  std::vector<std::int64_t> offsets;
+  std::int64_t bytes = 0;
+  const auto add = [&](const weight_slice& slice, std::int64_t row, std::int64_t first_row) {
+    const auto type = kept_type(slice, role, dequantize);
+    const auto rows = std::min<std::int64_t>(panel_rows, slice.row_end - row);
+    made->panels_.push_back({nullptr, first_row, static_cast<std::int32_t>(rows), type});
+    sources.push_back({&slice, row});
+    offsets.push_back(bytes);
+    bytes += (panel_bytes(type, made->columns_) + 63) / 64 * 64;
+  };
+  if (role == weight_role::gate_up) {
+    const auto half = slices[0].row_end - slices[0].row_begin;
+    for (std::int64_t row = 0; row < half; row += panel_rows) {
+      add(slices[0], slices[0].row_begin + row, row);
+      add(slices[1], slices[1].row_begin + row, half + row);
+    }
+    made->rows_ = 2 * half;
+  } else {
+    for (const auto& slice : slices) {
+      for (auto row = slice.row_begin; row < slice.row_end; row += panel_rows) {
+        add(slice, row, made->rows_ + row - slice.row_begin);
+      }
+      made->rows_ += slice.row_end - slice.row_begin;
+    }
+  }
+  made->bytes_ = static_cast<std::uint64_t>(bytes);
+  made->data_ = arena.take(made->bytes_);
+  for (std::size_t i = 0; i < offsets.size(); ++i)
+    made->panels_[i].data = made->data_.get() + offsets[i];
+
+  pool.run(static_cast<std::int64_t>(sources.size()), [&](std::int64_t i, std::uint32_t) {
+    const auto index = static_cast<std::size_t>(i);
+    const panel& p = made->panels_[index];
+    const auto& [slice, first] = sources[index];
+    auto* out = made->data_.get() + offsets[index];
+    std::memset(out, 0, static_cast<std::size_t>(panel_bytes(p.type, made->columns_)));
+    for (std::int32_t lane = 0; lane < p.rows; ++lane) {
+      pack_row(slice->type, p.type, row_start(*slice, first + lane), made->columns_, lane, out);
+    }
+  });
+  return made;
+}
+
+}  // namespace dinfer::kernels::cpu

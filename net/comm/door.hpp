@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a rank's data connections arrive: one TCP port and one local name, watched by one thread. A
+// connection that does not show the right nonce within a second is closed; few may stand
+// unproven at a time, and nothing they send makes us allocate. Proven ones wait here until the
+// rank's thread takes them. Any thread.
+#pragma once
+
+#include "dinfer/error.hpp"
+#include "net/comm/card.hpp"
+#include "net/comm/socket.hpp"
+
+#include <array>
+#include <condition_variable>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace dinfer::net {
+
+// The first bytes of a connection, and the answer to them with the dialler's nonce.
+struct greeting {
+  std::array<char, 8> mark{'d', 'i', 'n', 'f', 'e', 'r', 'D', '1'};
+  nonce secret{};  // of the one who is greeted
+  std::uint64_t meeting = 0;
+  std::uint32_t from = 0;
+  std::uint32_t lane = 0;
+};
+static_assert(sizeof(greeting) == 40);
+
+class door {
+ public:
+  static result<std::unique_ptr<door>> open(const std::string& address, const nonce& secret);
+  ~door();
+  std::uint16_t port() const noexcept { return tcp_.port; }
+
+  // The newest connection that greeted with these; waits for it. Error: timeout.
+  result<descriptor> take(std::uint64_t meeting, std::uint32_t from, std::uint32_t lane,
+                          clock::time_point deadline);
+
+ private:
+  struct visitor {
+    descriptor socket;
+    greeting said;
+    std::size_t got = 0;
+    clock::time_point deadline;
+  };
+
+  door(listener tcp, descriptor local, descriptor stop, const nonce& secret);
+  void watch();
+  void let_in(const descriptor& listening);
+  bool listen_to(visitor& from);  // false: it is done with
+  void admit(visitor& proven);
+
+  listener tcp_;
+  descriptor local_, stop_;
+  nonce secret_;
+  std::list<visitor> visitors_;  // the watching thread's
+  std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::list<visitor> proven_;
+  std::thread thread_;
+};
+
+// The local name that belongs to a nonce.
+std::string local_name(const nonce& secret);
+
+}  // namespace dinfer::net

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// A byte mesh in shared memory: one ring per ordered pair and lane, one writer and one reader each,
+// and a bell per rank that its peers ring. A rank that waits spins shortly, yields, then sleeps on
+// its bell, so idle ranks cost no processor time. Thread: the rank's; wake() from any.
+#pragma once
+
+#include "net/comm/byte_mesh.hpp"
+#include "net/comm/shared_memory.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace dinfer::net {
+
+// Bytes that a group of `size` ranks needs. Pages are taken from the system when first used.
+std::size_t ring_mesh_bytes(std::int32_t size);
+
+// `memory` starts as zeros. `liveness[peer]`: a socket to the peer's process, closed when it dies;
+// empty when all ranks are threads of one process.
+std::unique_ptr<byte_mesh> make_ring_mesh(std::shared_ptr<shared_memory> memory,
+                                          std::vector<descriptor> liveness, std::int32_t rank,
+                                          std::int32_t size);
+
+}  // namespace dinfer::net

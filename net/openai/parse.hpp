@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bodies of the OpenAI endpoints to values. What is wrong is an invalid_argument whose subject is
+// the field; known fields that would change the meaning but are not served are refused, unknown
+// ones are ignored and listed. Pure; any thread.
+#pragma once
+
+#include "dinfer/error.hpp"
+#include "net/openai/types.hpp"
+
+#include <string_view>
+
+namespace dinfer::net {
+
+result<generate_call> parse_completion(std::string_view body);
+result<generate_call> parse_chat(std::string_view body);
+result<tokenize_call> parse_tokenize(std::string_view body);
+result<detokenize_call> parse_detokenize(std::string_view body);
+
+}  // namespace dinfer::net

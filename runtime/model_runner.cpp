@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+// The runner of real models: one rank's model, KV pages and slots on one device. The only place
+// where device_error is caught, in load, connect, start_cache and execute. Thread: the shard's, but
+// for abort().
+#include "kernels/device.hpp"
+#include "runtime/kv/kv_cache.hpp"
+#include "runtime/models/model.hpp"
+#include "runtime/runner.hpp"
+#include "runtime/shard/rank_links.hpp"
+#include "runtime/shard/shard_steps.hpp"
+#include "runtime/shard/slot_table.hpp"
+#include "runtime/weights/source.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <utility>
+
+namespace dinfer::runtime {
+namespace {
+
+using kernels::device_error;
+using steady = std::chrono::steady_clock;
+
+constexpr std::uint64_t host_reserve_bytes = 512ULL << 20;  // left to the rest of the machine
+
+class model_runner final : public runner {
+ public:
+  model_runner(const runner_options& options, std::unique_ptr<transport> wires,
+               std::unique_ptr<weight_source> source, std::unique_ptr<kernels::device> device,
+               std::unique_ptr<model> m, std::vector<std::int64_t> shard_rows)
+      : options_(options),
+        source_(std::move(source)),
+        device_(std::move(device)),
+        model_(std::move(m)),
+        shard_rows_(std::move(shard_rows)),
+        links_(options_.layout, std::move(wires)) {}
+
+  result<void> load(const load_progress& progress) override;
+  result<cache_size> size_cache() override;
+  result<std::string> card() override { return links_.card(); }
+  result<void> connect(std::span<const std::string> cards,
+                       std::chrono::milliseconds deadline) override;
+  result<void> start_cache(std::span<const std::uint32_t> blocks, epoch_id epoch) override;
+  void execute(const step_plan& plan, const result_sink& sink) override;
+  rank_report report() const override;
+  void abort() noexcept override { links_.abort(); }
+
+ private:
+  const rank_layout& layout() const { return options_.layout; }
+  std::uint32_t block_size() const;
+  std::uint64_t cache_bytes() const;
+  std::uint32_t most_blocks() const;
+  shard_limits limits(std::span<const std::uint32_t> blocks) const;
+  void take_cache(std::span<const std::uint32_t> blocks);
+  result<void> check_order(const step_plan& plan) const;
+  result<step_result> run(const step_plan& plan);
+
+  runner_options options_;
+  std::unique_ptr<weight_source> source_;  // until the model is loaded
+  std::unique_ptr<kernels::device> device_;
+  std::unique_ptr<model> model_;
+  std::vector<std::int64_t> shard_rows_;  // vocabulary rows of every tp rank
+  rank_links links_;
+  bool loaded_ = false;
+  std::uint32_t load_ms_ = 0;
+
+  kv_cache cache_;
+  std::vector<std::uint32_t> cache_blocks_;
+  std::optional<slot_table> slots_;
+  std::optional<shard_steps> steps_;
+  bool fresh_links_ = false;  // joined, and no step has run since
+  bool ready_ = false;
+  bool reported_ = false;  // an error went out: silence until connect()
+  epoch_id epoch_ = 0;
+  step_id step_ = 0;
+};
+
+std::uint32_t model_runner::block_size() const {
+  return options_.block_size != 0 ? options_.block_size : device_->traits().default_block_size;
+}
+
+shard_limits model_runner::limits(std::span<const std::uint32_t> blocks) const {
+  return {options_.max_num_seqs, options_.max_num_batched_tokens, options_.max_model_len,
+          block_size(),          model_->shape().vocabulary,      {blocks.begin(), blocks.end()}};
+}
+
+result<void> model_runner::load(const load_progress& progress) {
+  if (loaded_) return fail(errc::internal, "the model is loaded already");
+  const auto begin = steady::now();
+  try {
+    DINFER_CHECK(model_->load(*source_, *device_, {options_.dequantize}, progress));
+    steps_.emplace(*device_, *model_, links_, limits({}), shard_rows_);
+  } catch (const device_error& e) {
+    return tl::unexpected(links_.located(e));
+  }
+  source_.reset();
+  loaded_ = true;
+  load_ms_ = static_cast<std::uint32_t>(
+      std::chrono::duration_cast<std::chrono::milliseconds>(steady::now() - begin).count());
+  return {};
+}
+
+// Bytes that the cache may take on this device.
+std::uint64_t model_runner::cache_bytes() const {
+  if (options_.cache_bytes != 0) return options_.cache_bytes;
+  const kernels::device_traits& traits = device_->traits();
+  const rank_report used = report();
+  const std::uint64_t taken = used.weight_bytes + used.workspace_bytes +
+                              std::max(host_reserve_bytes, traits.memory_bytes / 20);
+  const std::uint64_t left = traits.free_bytes > taken ? traits.free_bytes - taken : 0;
+  if (!traits.host_memory) return left;
+  // Ranks may share this host's memory, and other programs live there too.
+  const auto ranks = static_cast<std::uint64_t>(layout().stages * layout().tp_size);
+  return std::min(left, traits.memory_bytes / 4) / ranks;
+}
+
+// More could never be used: every slot as long as a sequence may be.
+std::uint32_t model_runner::most_blocks() const {
+  const std::uint64_t most = std::uint64_t{options_.max_num_seqs} * limits({}).table_width();
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(most, std::numeric_limits<block_id>::max() - 1));
+}
+
+result<cache_size> model_runner::size_cache() {
+  if (!loaded_) return fail(errc::unavailable, "the cache is sized once the model is loaded");
+  const std::vector<kv_group> groups = model_->kv_groups();
+  const kernels::dtype type = device_->traits().default_activation;
+  cache_size size;
+  size.block_size = block_size();
+  size.block_bytes = kv_block_bytes(groups.front(), size.block_size, type);
+  std::uint32_t blocks = options_.cache_blocks;
+  if (blocks == 0) {
+    blocks =
+        std::min(most_blocks(), kv_blocks_within(groups, size.block_size, type, cache_bytes()));
+  }
+  if (blocks == 0) {
+    return fail(errc::out_of_memory,
+                fmt::format("rank {}: {} bytes are left for the KV cache; one block takes {}",
+                            layout().rank, cache_bytes(), size.block_bytes),
+                "cache.memory");
+  }
+  size.blocks.assign(groups.size(), blocks);
+  return size;
+}
+
+result<void> model_runner::connect(std::span<const std::string> cards,
+                                   std::chrono::milliseconds deadline) {
+  if (!loaded_) return fail(errc::unavailable, "ranks meet once the model is loaded");
+  ready_ = reported_ = false;
+  DINFER_CHECK(links_.join(cards, deadline));
+  fresh_links_ = true;
+  return {};
+}
+
+void model_runner::take_cache(std::span<const std::uint32_t> blocks) {
+  if (!std::ranges::equal(blocks, cache_blocks_)) {
+    cache_blocks_.clear();
+    cache_ = kv_cache();  // the old pool goes before the new one comes
+    cache_ = kv_cache(*device_, model_->kv_groups(), blocks, block_size(),
+                      device_->traits().default_activation);
+    cache_blocks_.assign(blocks.begin(), blocks.end());
+  }
+  slots_.emplace(limits(blocks));
+  steps_->restart();
+}
+
+result<void> model_runner::start_cache(std::span<const std::uint32_t> blocks, epoch_id epoch) {
+  if (!fresh_links_ && !ready_)
+    return fail(errc::unavailable, "the cache starts once the ranks are connected");
+  const auto unusable = [](std::uint32_t n) {
+    return n == 0 || n >= static_cast<std::uint32_t>(std::numeric_limits<block_id>::max());
+  };
+  if (blocks.size() != model_->kv_groups().size() || std::ranges::any_of(blocks, unusable)) {
+    return fail(errc::invalid_argument,
+                fmt::format("rank {}: a cache of [{}] blocks for {} KV groups", layout().rank,
+                            fmt::join(blocks, ", "), model_->kv_groups().size()));
+  }
+  ready_ = reported_ = false;
+  try {
+    if (!std::exchange(fresh_links_, false)) links_.reset(epoch);
+    take_cache(blocks);
+  } catch (const device_error& e) {
+    return tl::unexpected(links_.located(e));
+  }
+  epoch_ = epoch;
+  step_ = 0;
+  ready_ = true;
+  return {};
+}
+
+result<void> model_runner::check_order(const step_plan& plan) const {
+  if (!ready_) {
+    return fail(errc::unavailable, fmt::format("rank {}: not connected", layout().rank));
+  }
+  if (plan.epoch != epoch_ || plan.step != step_ + 1) {
+    return fail(errc::mismatch,
+                fmt::format("rank {}: plan {} of epoch {} came, {} of epoch {} is next",
+                            layout().rank, plan.step, plan.epoch, step_ + 1, epoch_));
+  }
+  return {};
+}
+
+void model_runner::execute(const step_plan& plan, const result_sink& sink) {
+  result<step_result> done = run(plan);
+  if (!done) {
+    ready_ = false;
+    if (!std::exchange(reported_, true)) sink(std::move(done));
+    return;
+  }
+  if (layout().last() && layout().tp_rank == 0) sink(std::move(done));
+}
+
+result<step_result> model_runner::run(const step_plan& plan) {
+  DINFER_CHECK(check_order(plan));
+  if (auto taken = slots_->apply(plan); !taken) {
+    error e = std::move(taken).error();
+    e.message = fmt::format("rank {}: plan {}: {}", layout().rank, plan.step, e.message);
+    return tl::unexpected(std::move(e));
+  }
+  step_ = plan.step;
+  try {
+    return steps_->run(plan, *slots_, cache_);
+  } catch (const device_error& e) {
+    return tl::unexpected(links_.located(e));
+  }
+}
+
+rank_report model_runner::report() const {
+  rank_report r;
+  r.weight_bytes = model_->weight_bytes();
+  r.replicated_bytes = model_->replicated_bytes();
+  r.workspace_bytes = steps_ ? steps_->bytes() : 0;
+  r.cache_bytes = cache_.bytes();
+  r.device_description = device_->traits().description;
+  r.load_ms = load_ms_;
+  return r;
+}
+
+// A layout that was made for another model would read past its tensors.
+result<void> check_layout(const rank_layout& own, std::span<const rank_layout> stage,
+                          const model_shape& shape) {
+  const bool placed = own.tp_rank >= 0 && own.tp_rank < own.tp_size && own.stage >= 0 &&
+                      own.stage < own.stages && own.layers.begin >= 0 &&
+                      own.layers.begin < own.layers.end && own.layers.end <= shape.layers;
+  if (placed) {
+    const rank_layout& due = stage[static_cast<std::size_t>(own.tp_rank)];
+    if (own.query_heads == due.query_heads && own.kv_heads == due.kv_heads &&
+        own.kv_of_query == due.kv_of_query && own.mlp == due.mlp &&
+        own.vocabulary == due.vocabulary) {
+      return {};
+    }
+  }
+  return fail(errc::mismatch,
+              fmt::format("rank {}: its layout does not belong to model {}", own.rank, shape.name));
+}
+
+result<void> check_options(runner_options& options, const model_shape& shape) {
+  const auto trained = static_cast<std::uint32_t>(shape.max_positions);
+  if (options.max_model_len == 0) options.max_model_len = trained;
+  if (options.max_model_len > trained) {
+    return fail(errc::invalid_argument,
+                fmt::format("max_model_len = {}: the model was trained for {} positions",
+                            options.max_model_len, trained),
+                "max_model_len");
+  }
+  if (options.max_num_seqs == 0 || options.max_num_batched_tokens == 0) {
+    return fail(errc::invalid_argument,
+                fmt::format("max_num_seqs = {}, max_num_batched_tokens = {}: both at least 1",
+                            options.max_num_seqs, options.max_num_batched_tokens),
+                "max_num_seqs");
+  }
+  return {};
+}
+
+}  // namespace
+
+result<std::unique_ptr<runner>> make_model_runner(const runner_options& options,
+                                                  std::unique_ptr<transport> wires) {
+  DINFER_TRY(auto source, open_weights(options.model_path));
+  DINFER_TRY(const model_shape shape, read_model_shape(*source));
+  DINFER_TRY(const model_factory* factory, find_model(shape.architecture));
+  runner_options own = options;
+  DINFER_CHECK(check_options(own, shape));
+  const auto all_layers = static_cast<std::uint32_t>(shape.layers);
+  DINFER_TRY(const auto stage, lay_out(shape, static_cast<std::uint32_t>(own.layout.tp_size),
+                                       std::span(&all_layers, 1)));
+  DINFER_CHECK(check_layout(own.layout, stage, shape));
+  std::vector<std::int64_t> shard_rows;
+  for (const rank_layout& r : stage) shard_rows.push_back(r.vocabulary.size());
+  DINFER_TRY(auto device, kernels::open_device(own.device, own.device_options));
+  auto made = factory->make(shape, own.layout);
+  return std::make_unique<model_runner>(own, std::move(wires), std::move(source), std::move(device),
+                                        std::move(made), std::move(shard_rows));
+}
+
+}  // namespace dinfer::runtime

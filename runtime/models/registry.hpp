@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// The models that are built in, one line each: a new one is declared here, defined in its own file
+// and listed in registry.cpp.
+#pragma once
+
+#include "runtime/models/model.hpp"
+
+namespace dinfer::runtime {
+
+extern const model_factory llama_factory;
+
+}  // namespace dinfer::runtime

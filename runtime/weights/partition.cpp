@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checked rectangles of stored tensors.
+#include "runtime/weights/partition.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace dinfer::runtime {
+namespace {
+
+result<void> check_inside(const stored_tensor& tensor, std::string_view what, range part,
+                          std::int64_t size) {
+  if (part.begin >= 0 && part.begin < part.end && part.end <= size) return {};
+  return fail(errc::unsupported,
+              fmt::format("tensor {}: {} {} to {} are asked for; it has {}", tensor.name, what,
+                          part.begin, part.end, size),
+              tensor.name);
+}
+
+}  // namespace
+
+result<const stored_tensor*> require_tensor(const weight_source& source, std::string_view name,
+                                            std::initializer_list<std::int64_t> shape) {
+  const stored_tensor* tensor = source.find(name);
+  if (tensor == nullptr)
+    return fail(errc::bad_file, fmt::format("tensor {}: is missing", name), std::string(name));
+  if (!std::equal(shape.begin(), shape.end(), tensor->shape.begin(), tensor->shape.end()))
+    return fail(errc::bad_file,
+                fmt::format("tensor {}: has shape [{}]; the model's sizes ask for [{}]", name,
+                            fmt::join(tensor->shape, ", "), fmt::join(shape, ", ")),
+                std::string(name));
+  return tensor;
+}
+
+result<kernels::weight_slice> slice_all(const stored_tensor& tensor) {
+  const std::size_t rank = tensor.shape.size();
+  if (rank != 1 && rank != 2)
+    return fail(errc::bad_file, fmt::format("tensor {}: has {} dimensions", tensor.name, rank),
+                tensor.name);
+  kernels::weight_slice slice;
+  slice.data = tensor.data.data();
+  slice.type = tensor.type;
+  slice.stored_columns = tensor.shape.back();
+  slice.row_end = rank == 2 ? tensor.shape.front() : 1;
+  slice.column_end = tensor.shape.back();
+  return slice;
+}
+
+result<kernels::weight_slice> slice_rows(const stored_tensor& tensor, range rows) {
+  DINFER_TRY(auto slice, slice_all(tensor));
+  DINFER_CHECK(check_inside(tensor, "rows", rows, slice.row_end));
+  slice.row_begin = rows.begin;
+  slice.row_end = rows.end;
+  return slice;
+}
+
+result<kernels::weight_slice> slice_columns(const stored_tensor& tensor, range columns) {
+  DINFER_TRY(auto slice, slice_all(tensor));
+  DINFER_CHECK(check_inside(tensor, "columns", columns, slice.stored_columns));
+  const auto type = kernels::info(tensor.type);
+  if (columns.begin % type.block_elements != 0 || columns.end % type.block_elements != 0)
+    return fail(
+        errc::unsupported,
+        fmt::format("tensor {}: columns {} to {} cut through a block of {} ({} columns); a "
+                    "smaller tensor_parallel_size may fit",
+                    tensor.name, columns.begin, columns.end, type.name, type.block_elements),
+        tensor.name);
+  slice.column_begin = columns.begin;
+  slice.column_end = columns.end;
+  return slice;
+}
+
+std::uint64_t slice_bytes(const kernels::weight_slice& slice) noexcept {
+  const std::int64_t row = kernels::row_bytes(slice.type, slice.column_end - slice.column_begin);
+  return static_cast<std::uint64_t>((slice.row_end - slice.row_begin) * row);
+}
+
+}  // namespace dinfer::runtime

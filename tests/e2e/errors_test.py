@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person reads when a configuration or a model file is wrong: file, line, key and remedy; exit codes 2 and 3."""
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from cluster import BINARIES, MODEL
+
+GOOD = f"""[model]
+path = "{MODEL}"
+[parallel]
+tensor_parallel_size = 1
+[[node]]
+name = "a"
+address = "127.0.0.1"
+port = 4242
+devices = ["cpu:0"]
+[[gateway]]
+node = "a"
+port = 8000
+"""
+
+# What is changed in GOOD; the line that must be named; words that must appear.
+CASES = [
+    ("tensor_parallel_size = 1", "tensor_paralel_size = 1", 4, ["tensor_paralel_size", "tensor_parallel_size"]),
+    ("tensor_parallel_size = 1", 'tensor_parallel_size = "two"', 4, ["tensor_parallel_size", "integer"]),
+    ("tensor_parallel_size = 1", "tensor_parallel_size = -1", 4, ["tensor_parallel_size"]),
+    ("tensor_parallel_size = 1", "tensor_parallel_size = 4", 4, ["tensor_parallel_size", "device"]),
+    ("tensor_parallel_size = 1", "pipeline_parallel_size = 2\npp_layers = [15]", None, ["pp_layers"]),
+    ("tensor_parallel_size = 1", "pp_layers = [0, 30]", 4, ["pp_layers"]),
+    ("[parallel]", "[paralel]", 3, ["paralel", "parallel"]),
+    ("port = 4242", "port = 99999", 8, ["port", "65535"]),
+    ("port = 4242", "port = 8000", None, ["port", "8000"]),
+    ('address = "127.0.0.1"', 'address = "10.0.0.1"', 7, ["address", "insecure_network"]),
+    ('devices = ["cpu:0"]', 'devices = ["gpu:0"]', 9, ["devices", "gpu:0", "cpu"]),
+    ('devices = ["cpu:0"]', 'devices = ["cpu:0", "cpu:0"]', 9, ["devices", "cpu:0"]),
+    ('node = "a"', 'node = "b"', 11, ["node", "b"]),
+    ("[[gateway]]", '[[node]]\nname = "a"\naddress = "127.0.0.2"\n[[gateway]]', None, ["name", "a"]),
+    ("[parallel]", '[cache]\nmemory = "2 GB of it"\n[parallel]', 4, ["memory", "GiB"]),
+    ("[parallel]", "[scheduler]\nmax_num_seqs = 0\n[parallel]", 4, ["max_num_seqs"]),
+    ("[parallel]", "[health]\nheartbeat_ms = 5000\ntimeout_ms = 100\n[parallel]", None, ["heartbeat_ms", "timeout_ms"]),
+    ("[parallel]", '[log]\nlevel = "loud"\n[parallel]', 4, ["level", "info"]),
+    ("name = \"a\"", "name = ", 6, []),
+]
+
+
+def node(*arguments):
+    done = subprocess.run([BINARIES / "dinfer-node", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def bad_configs(folder):
+    file = folder / "cluster.conf"
+    for i, (before, after, line, words) in enumerate(CASES):
+        assert before in GOOD
+        file.write_text(GOOD.replace(before, after, 1))
+        code, text = node("--config", file, "--check")
+        assert code == 2, (i, code, text)
+        where = f"{file}:{line}:" if line else f"{file}:"
+        assert where in text, (i, where, text)
+        for word in words:
+            assert word in text, (i, word, text)
+        print(text.strip().replace(str(folder) + "/", ""))
+    file.write_text(GOOD)
+    assert node("--config", file, "--check")[0] == 0
+    assert node("--config", folder / "absent.conf")[0] == 2
+    # What only the model can tell: exit code 2 too, and what would fit.
+    file.write_text(GOOD.replace("tensor_parallel_size = 1", "pipeline_parallel_size = 2\npp_layers = [10, 10]")
+                    .replace('["cpu:0"]', '["cpu:0", "cpu:1"]'))
+    code, text = node("--config", file, "--plan")
+    assert code == 2 and "pp_layers" in text and "30" in text, (code, text)
+    print(f"{len(CASES) + 1} bad configurations: each refused with file, line, key and remedy")
+
+
+def damaged_models(folder):
+    whole = pathlib.Path(MODEL).read_bytes()
+    damages = {
+        "truncated": whole[:len(whole) // 2],
+        "no magic": b"GGML" + whole[4:],
+        "hostile count": whole[:8] + b"\xff" * 8 + whole[16:],
+        "empty": b"",
+        "head cut": whole[:1000],
+    }
+    for name, data in damages.items():
+        file = folder / "damaged.gguf"
+        file.write_bytes(data)
+        conf = folder / "damaged.conf"
+        conf.write_text(GOOD.replace(MODEL, str(file)).replace("8000", "0").replace("4242", "0"))
+        code, text = node("--config", conf)
+        lines = [l for l in text.strip().splitlines() if "damaged.gguf" in l and "configuration" not in l]
+        assert code == 3 and len(lines) == 1, (name, code, text)
+        print(f"{name}: {lines[0].replace(str(folder) + '/', '')}")
+    code, text = node("--model", folder / "absent.gguf", "--port", "0")
+    assert code == 3 and "absent.gguf" in text, (code, text)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        bad_configs(pathlib.Path(folder))
+        damaged_models(pathlib.Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+// cluster.conf: what is read, what is refused and with which words, flags over files, sizes, and
+// the files in conf/.
+#include "runtime/base/toml_config.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/model_path.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <random>
+
+namespace dinfer::runtime {
+namespace {
+
+const std::string good = R"([model]
+path = "m.gguf"
+[parallel]
+tensor_parallel_size = 1
+[[node]]
+name = "a"
+address = "127.0.0.1"
+port = 4242
+devices = ["cpu:0"]
+[[gateway]]
+node = "a"
+port = 8000
+)";
+
+std::string changed(const std::string& before, const std::string& after) {
+  auto text = good;
+  const auto at = text.find(before);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, before.size(), after);
+}
+
+// Everything that is wrong with a text: of its keys, or of what they mean together.
+std::string problems(const std::string& text) {
+  auto config = parse_config(text, "c.conf");
+  if (!config) return config.error().message;
+  const auto checked = check_config(*config);
+  return checked ? "" : checked.error().message;
+}
+
+struct bad {
+  std::string before, after;
+  std::string start;               // where and what
+  std::vector<std::string> words;  // of the remedy
+};
+
+const std::string tp = "tensor_parallel_size = 1";
+const std::string name = "name = \"a\"";
+
+const std::vector<bad> bad_configs = {
+    {tp,
+     "tensor_parallel_sise = 1",
+     "c.conf:4: parallel.tensor_parallel_sise: unknown key",
+     {"did you mean tensor_parallel_size?"}},
+    {tp, "colour = 1", "c.conf:4: parallel.colour: unknown key", {"there are", "pp_layers"}},
+    {tp,
+     "tensor_parallel_size = \"two\"",
+     "c.conf:4: parallel.tensor_parallel_size:",
+     {"\"two\"", "an integer from 0 to 1024"}},
+    {tp, "tensor_parallel_size = -1", "c.conf:4: parallel.tensor_parallel_size: -1", {"0 to 1024"}},
+    {tp, "tensor_parallel_size = 1.0", "c.conf:4: parallel.tensor_parallel_size: 1", {"integer"}},
+    {tp,
+     "tensor_parallel_size = 4",
+     "c.conf:4: parallel.tensor_parallel_size: 4 x 1 ranks",
+     {"have 1", "list more devices or lower"}},
+    {tp,
+     "pipeline_parallel_size = 3",
+     "c.conf:4: parallel.pipeline_parallel_size: 1 x 3 ranks",
+     {"list more devices"}},
+    {tp,
+     "pipeline_parallel_size = 2\npp_layers = [15]",
+     "c.conf:5: parallel.pp_layers: 1 entries",
+     {"pipeline_parallel_size = 2", "one per stage"}},
+    {tp, "pp_layers = [0, 30]", "c.conf:4: parallel.pp_layers: entry 1: 0", {"1 to 10000"}},
+    {tp, "pp_layers = 15", "c.conf:4: parallel.pp_layers: 15", {"array of integers"}},
+    {tp, "isolation = \"pod\"", "c.conf:4: parallel.isolation:", {"node, process"}},
+    {"[parallel]", "[paralel]", "c.conf:3: paralel: unknown section", {"did you mean parallel?"}},
+    {"[parallel]", "[[parallel]]", "c.conf:3: parallel:", {"[parallel]"}},
+    {"[[node]]", "[node]", "c.conf:5: node:", {"[[node]]"}},
+    {"port = 4242", "port = 99999", "c.conf:8: node[0].port: 99999", {"0 to 65535"}},
+    {"port = 4242",
+     "port = 8000",
+     "c.conf:12: gateway[0].port: 127.0.0.1:8000",
+     {"node[0].port", "another port"}},
+    {"\"127.0.0.1\"",
+     "\"10.0.0.1\"",
+     "c.conf:7: node[0].address: 10.0.0.1",
+     {"insecure_network = true"}},
+    {"\"127.0.0.1\"", "\"0.0.0.0\"", "c.conf:7: node[0].address: 0.0.0.0", {"dial"}},
+    {"\"127.0.0.1\"", "\"a b\"", "c.conf:7: node[0].address: \"a b\"", {"IP address"}},
+    {"\"cpu:0\"", "\"gpu:0\"", "c.conf:9: node[0].devices: \"gpu:0\"", {"did you mean cuda:0?"}},
+    {"\"cpu:0\"", "\"cpu:0\", \"cpu:0\"", "c.conf:9: node[0].devices: cpu:0 stands twice", {}},
+    {"\"cpu:0\"", "7", "c.conf:9: node[0].devices: entry 1: 7", {"string"}},
+    {"devices = [\"cpu:0\"]",
+     "env = { \"A-B\" = \"1\" }",
+     "c.conf:9: node[0].env: \"A-B\"",
+     {"letters, digits and _"}},
+    {"devices = [\"cpu:0\"]", "env = { AB = 1 }", "c.conf:9: node[0].env: AB: 1", {"string"}},
+    {"devices = [\"cpu:0\"]", "", "c.conf:5: node[0].devices: no node has a device", {"cpu:0"}},
+    {name, "name = \"a/b\"", "c.conf:6: node[0].name: \"a/b\"", {"letters, digits"}},
+    {name, "name = ", "c.conf:6: ", {"TOML"}},
+    {"node = \"a\"", "node = \"b\"", "c.conf:11: gateway[0].node: there is no node \"b\"", {"a"}},
+    {"[[gateway]]",
+     "[[node]]\nname = \"a\"\naddress = \"127.0.0.2\"\n[[gateway]]",
+     "c.conf:11: node[1].name: \"a\"",
+     {"node[0]", "must differ"}},
+    {"[[gateway]]",
+     "[[node]]\nname = \"b\"\nport = 4242\n[[gateway]]",
+     "c.conf:12: node[1].port: 127.0.0.1:4242",
+     {"node[0].port"}},
+    {"[parallel]",
+     "[cache]\nmemory = \"2 GB of it\"\n[parallel]",
+     "c.conf:4: cache.memory:",
+     {"2 GiB"}},
+    {"[parallel]",
+     "[cache]\nblock_size = 24\n[parallel]",
+     "c.conf:4: cache.block_size: 24",
+     {"power of two"}},
+    {"[parallel]",
+     "[cache]\nfraction = nan\n[parallel]",
+     "c.conf:4: cache.fraction: nan",
+     {"0 to 1"}},
+    {"[parallel]",
+     "[scheduler]\nmax_num_seqs = 0\n[parallel]",
+     "c.conf:4: scheduler.max_num_seqs:",
+     {"from 1"}},
+    {"[parallel]",
+     "[health]\nheartbeat_ms = 5000\ntimeout_ms = 100\n[parallel]",
+     "c.conf:5: health.timeout_ms: 100",
+     {"heartbeat_ms = 5000", "10000 or more"}},
+    {"[parallel]", "[log]\nlevel = \"loud\"\n[parallel]", "c.conf:4: log.level:", {"info"}},
+    {"[parallel]", "[model]\n[parallel]", "c.conf:3: ", {"TOML"}},
+    {"path = \"m.gguf\"", "dtype = 1979-05-27", "c.conf:2: model.dtype: a date", {"bfloat16"}},
+    {"path = \"m.gguf\"", "", "c.conf:1: model.path: no model", {"GGUF"}},
+};
+
+}  // namespace
+
+TEST_CASE("a bad configuration is refused with file, line, key and what would fit", "[config]") {
+  REQUIRE(problems(good).empty());
+  for (const auto& one : bad_configs) {
+    const auto said = problems(changed(one.before, one.after));
+    INFO(one.after << "\n-> " << said);
+    CHECK(said.starts_with(one.start));
+    for (const auto& word : one.words) CHECK(said.find(word) != std::string::npos);
+  }
+}
+
+TEST_CASE("all problems of a file are told at once, in the order of its lines", "[config]") {
+  const auto said = problems("[model]\npath = 7\nx = 1\n[parallel]\npp_layers = [0]\n");
+  CHECK(std::count(said.begin(), said.end(), '\n') == 2);
+  CHECK(said.find(":2: model.path") < said.find(":3: model.x"));
+  CHECK(said.find(":3: model.x") < said.find(":5: parallel.pp_layers"));
+}
+
+TEST_CASE("a file over 1 MB and a line of 1 MB of brackets are refused", "[config]") {
+  CHECK(problems(std::string(2 << 20, '#')).find("1 MB") != std::string::npos);
+  CHECK_FALSE(problems("a = " + std::string(1'000'000, '[')).empty());
+}
+
+TEST_CASE("random damage to a good file is refused or read, never more", "[config]") {
+  constexpr unsigned seed = 7;
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  for (int i = 0; i < 2000; ++i) {
+    auto text = good;
+    for (int changes = 0; changes < 3; ++changes)
+      text[random() % text.size()] = static_cast<char>(random() % 256);
+    if (random() % 4 == 0) text.resize(random() % text.size());
+    const auto said = problems(text);
+    if (!said.empty()) CHECK(said.starts_with("c.conf:"));
+  }
+}
+
+TEST_CASE("what a good file says is what the configuration holds", "[config]") {
+  auto config = parse_config(
+      "[model]\npath = \"m\"\nmax_model_len = \"32K\"\ndtype = \"bfloat16\"\n"
+      "[cache]\nmemory = \"2 GiB\"\nprefix_caching = false\n"
+      "[parallel]\npp_layers = [16, 14]\n[cpu]\ntransport = \"tcp\"\n"
+      "[[node]]\nname = \"a\"\ndevices = [\"cpu:0\", \"cuda:1\"]\nenv = { A_1 = \"x\" }\n",
+      "c.conf");
+  REQUIRE(config);
+  REQUIRE(check_config(*config));
+  CHECK(config->model.max_model_len == 32768);
+  CHECK(config->model.dtype == dtype_choice::bfloat16);
+  CHECK(config->cache.memory_bytes == 2147483648);
+  CHECK_FALSE(config->cache.prefix_caching);
+  CHECK(config->parallel.pp_layers == std::vector<std::uint32_t>{16, 14});
+  CHECK(config->parallel.pipeline_parallel_size == 2);  // follows from pp_layers
+  CHECK(config->cpu.transport == transport_choice::tcp);
+  CHECK(config->nodes[0].env.at("A_1") == "x");
+  REQUIRE(config->gateways.size() == 1);
+  CHECK(config->gateways[0].node == "a");
+  CHECK(config->gateways[0].port == 8000);
+}
+
+TEST_CASE("flags win over the file, and without a file make one node with enough devices",
+          "[config]") {
+  auto config = parse_config(good, "c.conf");
+  REQUIRE(config);
+  REQUIRE(apply_setting(*config, "max-model-len", "4k"));
+  REQUIRE(apply_setting(*config, "no-enable-prefix-caching", ""));
+  REQUIRE(apply_setting(*config, "host", "0.0.0.0"));
+  CHECK(config->model.max_model_len == 4000);
+  CHECK_FALSE(config->cache.prefix_caching);
+  REQUIRE(check_config(*config));
+  REQUIRE(apply_setting(*config, "tensor-parallel-size", "4"));
+  const auto checked = check_config(*config);
+  REQUIRE_FALSE(checked);
+  CHECK(checked.error().message.starts_with("--tensor-parallel-size: 4 x 1 ranks"));
+
+  cluster_config bare;
+  for (const auto& [flag, value] :
+       std::vector<std::pair<std::string, std::string>>{{"model", "m.gguf"},
+                                                        {"tensor-parallel-size", "2"},
+                                                        {"pipeline-parallel-size", "2"},
+                                                        {"pp-layers", "16,14"},
+                                                        {"port", "0"}})
+    REQUIRE(apply_setting(bare, flag, value));
+  REQUIRE(check_config(bare));
+  CHECK(bare.nodes[0].devices == std::vector<std::string>{"cpu:0", "cpu:1", "cpu:2", "cpu:3"});
+}
+
+TEST_CASE("a flag that does not fit is named with what would", "[config]") {
+  cluster_config config;
+  const auto said = [&](const char* flag, const char* value) {
+    const auto done = apply_setting(config, flag, value);
+    REQUIRE_FALSE(done);
+    CHECK(done.error().code == errc::invalid_argument);
+    CHECK(done.error().subject == flag);
+    return done.error().message;
+  };
+  CHECK(said("port", "tcp://10.0.0.7:8000").find("Kubernetes") != std::string::npos);
+  CHECK(said("port", "70000").find("0 to 65535") != std::string::npos);
+  CHECK(said("tensor-paralel-size", "1").find("--tensor-parallel-size") != std::string::npos);
+  CHECK(said("max-num-seqs", "many").find("an integer from 1") != std::string::npos);
+  CHECK(said("no-max-num-seqs", "").find("no such setting") != std::string::npos);
+  CHECK(said("dtype", "int3").find("bfloat16") != std::string::npos);
+}
+
+TEST_CASE("every setting has a flag of its own, a key and a help text", "[config]") {
+  std::vector<std::string> names;
+  for (const auto& one : settings()) {
+    names.push_back(one.name);
+    CHECK_FALSE(one.help.empty());
+    CHECK_FALSE(one.group.empty());
+  }
+  std::sort(names.begin(), names.end());
+  CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());
+  for (const auto* wanted :
+       {"model", "tensor-parallel-size", "pipeline-parallel-size", "max-model-len", "max-num-seqs",
+        "max-num-batched-tokens", "served-model-name", "host", "port", "dtype", "block-size"})
+    CHECK(std::binary_search(names.begin(), names.end(), wanted));
+}
+
+TEST_CASE("equal clusters have equal canonical texts", "[config]") {
+  auto one = parse_config(good, "x.conf"), other = parse_config("# else\n" + good, "y.conf");
+  REQUIRE(check_config(*one));
+  REQUIRE(check_config(*other));
+  REQUIRE(apply_setting(*other, "log-level", "debug"));
+  REQUIRE(apply_setting(*other, "model", "elsewhere/m.gguf"));
+  CHECK(canonical_text(*one) == canonical_text(*other));
+  REQUIRE(apply_setting(*other, "max-num-seqs", "7"));
+  CHECK(canonical_text(*one) != canonical_text(*other));
+}
+
+TEST_CASE("sizes are read as people write them", "[config]") {
+  const std::vector<std::pair<const char*, std::uint64_t>> sizes = {
+      {"0", 0},
+      {"4096", 4096},
+      {"32K", 32768},
+      {"32k", 32000},
+      {"512MB", 512000000},
+      {"512 MiB", 536870912},
+      {"1.5 GiB", 1610612736},
+      {"2G", 2147483648},
+      {"25.6k", 25600},
+      {"9007199254740993", 9007199254740993}};
+  for (const auto& [text, bytes] : sizes) {
+    INFO(text);
+    REQUIRE(parse_size(text));
+    CHECK(*parse_size(text) == bytes);
+  }
+  for (const auto* text : {"", "K", "-1", "1.5", "nan", "inf", "1e99", "2 GB of it", "0x10", "1 K ",
+                           "99999999999999999999", "8388608T"}) {
+    INFO(text);
+    CHECK_FALSE(parse_size(text));
+  }
+  CHECK(format_bytes(512) == "512 B");
+  CHECK(format_bytes(98'362'432) == "93.8 MiB");
+  CHECK(format_bytes(2147483648) == "2.00 GiB");
+}
+
+TEST_CASE("every file in conf can be used", "[config]") {
+  std::size_t count = 0;
+  for (const auto& file : std::filesystem::directory_iterator(tests::repository_file("conf"))) {
+    INFO(file.path());
+    auto config = load_config(file.path());
+    REQUIRE(config);
+    const auto checked = check_config(*config);
+    INFO((checked ? "" : checked.error().message));
+    CHECK(checked);
+    ++count;
+  }
+  CHECK(count >= 5);
+  const auto absent = load_config("absent.conf");
+  REQUIRE_FALSE(absent);
+  CHECK(absent.error().message.find("absent.conf") != std::string::npos);
+}
+
+TEST_CASE("conf/cpu.conf shows every key", "[config]") {
+  auto config = load_config(tests::repository_file("conf/cpu.conf"));
+  REQUIRE(config);
+  for (const auto& one : settings()) {
+    auto key = one.key;
+    if (key.starts_with("node.")) key.insert(4, "[0]");
+    if (key.starts_with("gateway.")) key.insert(7, "[0]");
+    if (key == "parallel.pp_layers" || key == "cache.fraction") continue;  // shown as comments
+    INFO(key);
+    CHECK(config->lines.contains(key));
+  }
+}
+
+}  // namespace dinfer::runtime

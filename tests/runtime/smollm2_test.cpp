@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// The real model: greedy tokens against a float32 reference (tests/golden/smollm2_greedy.json), one
+// process against several ranks, and the memory that ranks take.
+#include "tests/support/catch.hpp"
+#include "tests/support/model_path.hpp"
+#include "tests/support/rank_cluster.hpp"
+
+#include <simdjson.h>
+
+#include <algorithm>
+
+using namespace dinfer;
+using namespace dinfer::tests;
+
+namespace {
+
+runtime::runner_options real_model() {
+  runtime::runner_options o;
+  o.device = "cpu:0";
+  o.model_path = model_path();
+  o.max_model_len = 1024;
+  o.max_num_seqs = 16;
+  o.max_num_batched_tokens = 256;
+  o.cache_blocks = 400;
+  return o;
+}
+
+struct golden_case {
+  std::vector<token_id> prompt, tokens;
+};
+
+std::vector<token_id> ids(simdjson::ondemand::array array) {
+  std::vector<token_id> out;
+  for (auto value : array) out.push_back(static_cast<token_id>(std::int64_t(value)));
+  return out;
+}
+
+std::vector<golden_case> golden_cases(std::size_t count) {
+  const auto text =
+      simdjson::padded_string::load(repository_file("tests/golden/smollm2_greedy.json"));
+  REQUIRE(text.error() == simdjson::SUCCESS);
+  simdjson::ondemand::parser parser;
+  auto document = parser.iterate(text.value_unsafe());
+  std::vector<golden_case> cases;
+  for (simdjson::ondemand::object c : document["prompts"].get_array()) {
+    if (cases.size() == count) break;
+    golden_case g;
+    g.prompt = ids(c["prompt_tokens"].get_array());
+    g.tokens = ids(c["tokens"].get_array());
+    cases.push_back(std::move(g));
+  }
+  return cases;
+}
+
+std::vector<token_id> tokens_of(const std::vector<sampled_token>& drawn) {
+  std::vector<token_id> out;
+  for (const auto& t : drawn) out.push_back(t.token);
+  return out;
+}
+
+std::vector<scripted_sequence> scripts(const std::vector<golden_case>& cases) {
+  std::vector<scripted_sequence> out;
+  for (const auto& c : cases) {
+    scripted_sequence s;
+    s.prompt = c.prompt;
+    s.tokens = static_cast<std::uint32_t>(c.tokens.size());
+    s.sampling.temperature = 0;
+    out.push_back(std::move(s));
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("greedy tokens of the real model are the reference's", "[model]") {
+  const auto cases = golden_cases(10);
+  REQUIRE(cases.size() == 10);
+  rank_cluster cluster(real_model(), 1, {30});
+  auto sequences = scripts(cases);
+  run_script(cluster, sequences, 16);
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    CAPTURE(i);
+    CHECK(tokens_of(sequences[i].drawn) == cases[i].tokens);
+  }
+}
+
+TEST_CASE("ranks of the real model draw the tokens of one process in its memory", "[model]") {
+  const auto cases = golden_cases(2);
+  rank_cluster one(real_model(), 1, {30});
+  auto expected = scripts(cases);
+  run_script(one, expected, 0);
+  const std::uint64_t whole = one.runner(0).report().weight_bytes;
+
+  const auto stages = GENERATE(std::vector<std::uint32_t>{30}, std::vector<std::uint32_t>{16, 14});
+  rank_cluster many(real_model(), 3, stages);
+  auto sequences = scripts(cases);
+  run_script(many, sequences, 7);
+  std::uint64_t held = 0, replicated = 0;
+  for (std::size_t i = 0; i < many.size(); ++i) {
+    held += many.runner(i).report().weight_bytes;
+    replicated += many.runner(i).report().replicated_bytes;
+  }
+  for (std::size_t i = 0; i < cases.size(); ++i)
+    CHECK(tokens_of(sequences[i].drawn) == tokens_of(expected[i].drawn));
+  if (stages.size() == 1)
+    CHECK(static_cast<double>(held) <= 1.05 * static_cast<double>(whole + replicated));
+}

@@ -4,9 +4,11 @@
 #include "runtime/schedule/scheduler.hpp"
 #include "runtime/schedule/step_codec.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <deque>
+#include <vector>
 
 using namespace dinfer;
 using namespace dinfer::runtime;
@@ -15,7 +17,12 @@ namespace {
 
 using clock_type = std::chrono::steady_clock;
 
-double us(clock_type::duration d) { return std::chrono::duration<double, std::micro>(d).count(); }
+// The median: other work on the machine should not count.
+double middle(std::vector<clock_type::duration>& times) {
+  const auto m = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+  std::nth_element(times.begin(), m, times.end());
+  return std::chrono::duration<double, std::micro>(*m).count();
+}
 
 step_result answer(const step_plan& p) {
   step_result r{p.epoch, p.step, {}, 0};
@@ -39,15 +46,14 @@ void measure(std::uint32_t sequences, std::uint32_t stages) {
     if (!s.add(std::move(r))) return;
   }
   std::deque<step_result> results;
-  clock_type::duration planning{0}, applying{0}, packing{0};
-  std::uint32_t steps = 0;
+  std::vector<clock_type::duration> planning, applying, packing;
   std::size_t bytes = 0;
   for (std::uint32_t turn = 0; turn < 700; ++turn) {
     const auto a = clock_type::now();
     const auto p = s.plan();
     const auto b = clock_type::now();
     if (p) results.push_back(answer(*p));
-    if (results.size() < c.max_in_flight) continue;
+    if (p && results.size() < c.max_in_flight) continue;
     const auto d = clock_type::now();
     if (!s.apply(results.front())) return;
     const auto e = clock_type::now();
@@ -56,17 +62,16 @@ void measure(std::uint32_t sequences, std::uint32_t stages) {
     const auto f = clock_type::now();
     const std::string packed = encode(*p);
     if (!decode_plan(packed)) return;
-    packing += clock_type::now() - f;
+    packing.push_back(clock_type::now() - f);
     bytes += packed.size();
-    planning += b - a;
-    applying += e - d;
-    ++steps;
+    planning.push_back(b - a);
+    applying.push_back(e - d);
   }
-  if (steps == 0) return;
-  const double total = us(planning + applying) / steps;
-  std::printf("%9u %6u %9.1f %9.1f %9.1f %8.2f %11.1f %7zu\n", sequences, stages,
-              us(planning) / steps, us(applying) / steps, total, total / 100, us(packing) / steps,
-              bytes / steps);
+  if (planning.empty()) return;
+  const std::size_t mean_bytes = bytes / planning.size();
+  const double plan = middle(planning), apply = middle(applying);
+  std::printf("%9u %6u %9.1f %9.1f %9.1f %8.2f %9.1f %7zu\n", sequences, stages, plan, apply,
+              plan + apply, (plan + apply) / 100, middle(packing), mean_bytes);
 }
 
 }  // namespace

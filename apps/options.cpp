@@ -80,10 +80,13 @@ void declare(CLI::App& app, raw_options& raw) {
   for (const auto& setting : runtime::settings()) {
     auto help = setting.help;
     if (!setting.short_name.empty()) help += " (-" + setting.short_name + ")";
-    app.add_option("--" + setting.name, raw.flags[setting.name], help)
-        ->group(setting.group)
-        ->type_name("")
-        ->expected(1);
+    auto& value = raw.flags[setting.name];
+    if (setting.boolean) {
+      app.add_flag("--" + setting.name + "{true},--no-" + setting.name + "{false}", value, help)
+          ->group(setting.group);
+    } else {
+      app.add_option("--" + setting.name, value, help)->group(setting.group)->type_name("");
+    }
   }
 }
 

@@ -77,7 +77,7 @@ struct security_section {
 struct health_section {
   std::uint32_t heartbeat_ms = 500;
   std::uint32_t timeout_ms = 2000;
-  std::uint32_t collective_timeout_ms = 10'000;
+  std::uint32_t collective_timeout_ms = 60'000;
   std::uint32_t step_timeout_ms = 60'000;
   std::uint32_t startup_timeout_ms = 600'000;
   std::uint32_t shutdown_timeout_ms = 30'000;

@@ -148,6 +148,12 @@ class checker {
       if (std::find(names.begin(), names.end(), gateway.node) == names.end())
         complain(entry("gateway", i, "node"),
                  fmt::format("there is no node \"{}\"; there are {}", gateway.node, joined(names)));
+      if (!loopback(gateway.address) && gateway.api_keys_file.empty() &&
+          !c_.security.insecure_network)
+        complain(entry("gateway", i, "address"),
+                 fmt::format("{} is reached from other hosts and nothing asks for a key; name an "
+                             "api_keys_file, or set security.insecure_network = true",
+                             gateway.address));
     }
   }
 

@@ -37,14 +37,17 @@ std::vector<candidate> best_of(std::span<const float> x, std::size_t k) {
   return heap;
 }
 
-// All tokens whose scaled logit lies within `depth` of the best, best first.
+// All tokens whose scaled logit lies within `depth` of the best, by id.
 std::vector<candidate> near_best(std::span<const float> x, float best, float scale, float depth) {
   std::vector<candidate> found;
   for (std::size_t i = 0; i < x.size(); ++i) {
     if ((x[i] - best) * scale >= -depth) found.push_back({x[i], static_cast<token_id>(i)});
   }
-  std::sort(found.begin(), found.end(), better);
   return found;
+}
+
+void sort_best_first(std::vector<candidate>& found) {
+  std::sort(found.begin(), found.end(), better);
 }
 
 struct row_scale {
@@ -74,12 +77,18 @@ std::vector<candidate> nucleus(const kernel_table& kernels, std::span<const floa
   const double all =
       kernels.sum_exp(x.data(), static_cast<std::int64_t>(x.size()), row.best, row.scale);
   const double wanted = static_cast<double>(top_p) * all;
-  for (float depth = 6; depth < 100; depth *= 2) {
+  for (float depth = 3; depth < 100; depth *= 1.5F) {
     auto found = near_best(x, row.best, row.scale, depth);
+    double mass = 0;
+    for (const auto& c : found) mass += row.weight(c);
+    if (mass < wanted) continue;
+    sort_best_first(found);
     if (cut_at(found, row, wanted)) return found;
   }
   // Rounding alone kept the sum below: nothing is cut.
-  return near_best(x, row.best, row.scale, std::numeric_limits<float>::max());
+  auto all_of_them = near_best(x, row.best, row.scale, std::numeric_limits<float>::max());
+  sort_best_first(all_of_them);
+  return all_of_them;
 }
 
 }  // namespace
@@ -154,6 +163,7 @@ token_id draw_filtered(const kernel_table& kernels, std::span<float> x,
   } else {
     const float depth = params.min_p > 0 ? -std::log(params.min_p) + 1e-3F : 1e30F;
     kept = near_best(x, row.best, row.scale, depth);
+    sort_best_first(kept);
   }
   if (params.min_p > 0) {
     const auto end = std::find_if(kept.begin(), kept.end(), [&](const candidate& c) {

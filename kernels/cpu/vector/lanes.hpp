@@ -11,6 +11,7 @@
 #include "kernels/cpu/vector/lanes_avx512.hpp"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "kernels/cpu/vector/lanes_avx2.hpp"
+#include "kernels/cpu/vector/words_avx2.hpp"
 #else
 #include "kernels/cpu/vector/lanes_portable.hpp"
 #endif

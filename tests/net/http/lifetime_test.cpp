@@ -76,8 +76,8 @@ TEST_CASE("a reader that is too slow loses its stream and no other") {
   eventually([&] { return f.engine->running() == 1; }, "the slow stream to run");
   const auto events =
       f.stream("/v1/completions",
-               R"({"prompt":"abc","max_tokens":300,"stream":true,"add_special_tokens":false})");
-  CHECK(events.size() == 302);
+               R"({"prompt":"abc","max_tokens":50,"stream":true,"add_special_tokens":false})");
+  CHECK(events.size() == 52);  // fewer than may wait, however busy the machine is
   CHECK(events.back() == "[DONE]");
   eventually([&] { return f.engine->running() == 0; }, "the slow stream to be aborted");
   CHECK(all_aborted(f, 1));

@@ -64,9 +64,9 @@ TEST_CASE("errors map to the status that clients expect") {
   CHECK(status(errc::unavailable) == 503);
   CHECK(status(errc::peer_lost) == 503);
   CHECK(status(errc::internal) == 500);
-  CHECK(
-      net::render_error({400, "invalid_request_error", "say \"x\"", "n", {}}) ==
-      R"({"error":{"message":"say \"x\"","type":"invalid_request_error","param":"n","code":null}})");
+  CHECK(net::render_error({400, "invalid_request_error", "say \"x\"", "n", {}}) ==
+        R"({"error":{"message":"say \"x\"","type":"invalid_request_error","param":"n",)"
+        R"("code":null}})");
 }
 
 TEST_CASE("log-probabilities have the chat's shape and no infinity") {

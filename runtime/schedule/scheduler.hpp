@@ -11,6 +11,15 @@
 // Cancelled or finished sequences free their blocks in the next plan: shards run plans in order, so
 // a block that is handed out again is written only after the last step that could still read or
 // write it.
+//
+// What always holds:
+// - A sequence gives way only to one that ranks before it (priority, then arrival), and admission
+//   never preempts: the first in rank among the running goes on in spite of all others.
+// - A preempted sequence keeps its tokens, takes those still in flight, and is let in again once
+//   none is; it never gives other tokens than it would have given alone.
+// - A request ends with `length` where the cache holds no more of it, even alone.
+// - A prefix is found from the plan after the one that computes it, and the last token of a
+//   sequence that is let in is always computed.
 #pragma once
 
 #include "dinfer/error.hpp"

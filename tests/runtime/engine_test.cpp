@@ -63,8 +63,10 @@ TEST_CASE("the engine generates what the reference does, however small its cache
   for (int round = 0; round < 2; ++round) {
     const auto outputs = e.generate(prompts, greedy(20));
     if (!outputs) FAIL(outputs.error().message);
-    for (std::size_t i = 0; i < prompts.size(); ++i)
-      CHECK((*outputs)[i] == expected(model, prompts[i], 20));
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      CHECK((*outputs)[i].size() == 20);
+      CHECK(model.greedy_after(prompts[i], (*outputs)[i]));
+    }
   }
 }
 

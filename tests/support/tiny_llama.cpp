@@ -278,12 +278,27 @@ std::vector<std::vector<double>> tiny_llama::logits(std::span<const token_id> to
   return out;
 }
 
-std::vector<token_id> tiny_llama::greedy(std::vector<token_id> tokens, int count) const {
-  for (int i = 0; i < count; ++i) {
-    const auto last = logits(tokens).back();
-    const auto best = std::max_element(last.begin(), last.end()) - last.begin();
-    tokens.push_back(static_cast<token_id>(best));
+namespace {
+
+token_id best(const std::vector<double>& logits) {
+  return static_cast<token_id>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+}  // namespace
+
+bool tiny_llama::greedy_after(const std::vector<token_id>& prompt,
+                              const std::vector<token_id>& output) const {
+  std::vector<token_id> all = prompt;
+  all.insert(all.end(), output.begin(), output.end());
+  const auto rows = logits(all);
+  for (std::size_t i = 0; i < output.size(); ++i) {
+    if (best(rows[prompt.size() + i - 1]) != output[i]) return false;
   }
+  return true;
+}
+
+std::vector<token_id> tiny_llama::greedy(std::vector<token_id> tokens, int count) const {
+  for (int i = 0; i < count; ++i) tokens.push_back(best(logits(tokens).back()));
   return tokens;
 }
 

@@ -2,6 +2,7 @@
 // The embedding API: scheduler and one runner in a plain loop, plan, execute, apply.
 #include "dinfer/engine.hpp"
 
+#include "runtime/base/limits.hpp"
 #include "runtime/models/model_config.hpp"
 #include "runtime/parallel/layout.hpp"
 #include "runtime/runner.hpp"
@@ -23,6 +24,7 @@ struct engine::impl {
   std::unique_ptr<runtime::tokenizer> words;
   std::unique_ptr<runtime::runner> runner;
   std::optional<runtime::scheduler> scheduler;
+  runtime::request_bounds bounds;
 
   result<void> run(engine& self, std::span<const std::vector<token_id>> prompts,
                    const sampling_params& sampling, std::vector<std::vector<token_id>>& outputs);
@@ -96,10 +98,12 @@ result<engine> engine::open(const engine_options& options) {
   DINFER_TRY(parts->runner, runtime::make_model_runner(r, nullptr));
   DINFER_TRY(const runtime::cache_size size, start(*parts->runner));
   parts->scheduler.emplace(schedule_of(options, shape, size));
+  parts->bounds = {parts->scheduler->config().max_model_len, shape.vocabulary};
   return engine(std::move(parts));
 }
 
 result<void> engine::submit(generate_request request) {
+  DINFER_CHECK(runtime::validate(request, impl_->bounds));
   return impl_->scheduler->add(std::move(request));
 }
 

@@ -27,6 +27,7 @@ runtime::runner_options real_model() {
 
 struct golden_case {
   std::vector<token_id> prompt, tokens;
+  std::vector<double> logprobs;  // of the tokens
 };
 
 std::vector<token_id> ids(simdjson::ondemand::array array) {
@@ -47,6 +48,7 @@ std::vector<golden_case> golden_cases(std::size_t count) {
     golden_case g;
     g.prompt = ids(c["prompt_tokens"].get_array());
     g.tokens = ids(c["tokens"].get_array());
+    for (auto value : c["logprobs"].get_array()) g.logprobs.push_back(double(value));
     cases.push_back(std::move(g));
   }
   return cases;
@@ -65,6 +67,7 @@ std::vector<scripted_sequence> scripts(const std::vector<golden_case>& cases) {
     s.prompt = c.prompt;
     s.tokens = static_cast<std::uint32_t>(c.tokens.size());
     s.sampling.temperature = 0;
+    s.sampling.logprobs = 0;
     out.push_back(std::move(s));
   }
   return out;
@@ -80,7 +83,9 @@ TEST_CASE("greedy tokens of the real model are the reference's", "[model]") {
   run_script(cluster, sequences, 16);
   for (std::size_t i = 0; i < cases.size(); ++i) {
     CAPTURE(i);
-    CHECK(tokens_of(sequences[i].drawn) == cases[i].tokens);
+    REQUIRE(tokens_of(sequences[i].drawn) == cases[i].tokens);
+    for (std::size_t t = 0; t < cases[i].tokens.size(); ++t)
+      CHECK(sequences[i].drawn[t].logprob == Approx(cases[i].logprobs[t]).margin(1e-3));
   }
 }
 

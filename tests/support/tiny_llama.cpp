@@ -124,6 +124,16 @@ tiny_llama::tiny_llama(const tiny_llama_options& options) : options_(options), p
   file.set("llama.rope.freq_base", static_cast<float>(rope_base));
   file.set("llama.attention.layer_norm_rms_epsilon", static_cast<float>(epsilon));
   file.set("tokenizer.ggml.eos_token_id", std::uint32_t{0});
+  file.set("tokenizer.ggml.model", "gpt2").set("tokenizer.ggml.pre", "smollm");
+  // "<end>", then a letter each: token 1 is "!", 2 is '"', and so on.
+  std::vector<std::string> words{"<end>"};
+  for (int i = 1; i < options.vocabulary; ++i)
+    words.push_back(i < 95 ? std::string(1, static_cast<char>('!' + i - 1))
+                           : "word" + std::to_string(i));
+  std::vector<std::int32_t> kinds(words.size(), 1);
+  kinds[0] = 3;  // control
+  file.set("tokenizer.ggml.tokens", words).set("tokenizer.ggml.token_type", kinds);
+  file.set("tokenizer.ggml.merges", std::vector<std::string>{});
 
   const auto add = [&](const std::string& name, int rows, int columns, kernels::dtype type,
                        double spread, double offset) {
@@ -268,12 +278,27 @@ std::vector<std::vector<double>> tiny_llama::logits(std::span<const token_id> to
   return out;
 }
 
-std::vector<token_id> tiny_llama::greedy(std::vector<token_id> tokens, int count) const {
-  for (int i = 0; i < count; ++i) {
-    const auto last = logits(tokens).back();
-    const auto best = std::max_element(last.begin(), last.end()) - last.begin();
-    tokens.push_back(static_cast<token_id>(best));
+namespace {
+
+token_id best(const std::vector<double>& logits) {
+  return static_cast<token_id>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+}  // namespace
+
+bool tiny_llama::greedy_after(const std::vector<token_id>& prompt,
+                              const std::vector<token_id>& output) const {
+  std::vector<token_id> all = prompt;
+  all.insert(all.end(), output.begin(), output.end());
+  const auto rows = logits(all);
+  for (std::size_t i = 0; i < output.size(); ++i) {
+    if (best(rows[prompt.size() + i - 1]) != output[i]) return false;
   }
+  return true;
+}
+
+std::vector<token_id> tiny_llama::greedy(std::vector<token_id> tokens, int count) const {
+  for (int i = 0; i < count; ++i) tokens.push_back(best(logits(tokens).back()));
   return tokens;
 }
 

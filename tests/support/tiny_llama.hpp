@@ -34,6 +34,8 @@ class tiny_llama {
 
   // Logits after every token of a sequence: [tokens][vocabulary].
   std::vector<std::vector<double>> logits(std::span<const token_id> tokens) const;
+  // Whether `output` is what greedy decoding draws after `prompt`.
+  bool greedy_after(const std::vector<token_id>& prompt, const std::vector<token_id>& output) const;
   // The sequence with `count` greedy tokens appended.
   std::vector<token_id> greedy(std::vector<token_id> tokens, int count) const;
 

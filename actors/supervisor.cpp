@@ -71,7 +71,7 @@ supervisor_actor::behavior_type supervisor::make_behavior() {
 }
 
 void supervisor::join(const node_joined& message, const worker_actor& worker) {
-  members_[message.index] = {worker, {message.cores, message.memory_bytes}};
+  members_[message.index] = {worker, facts_of(message.host)};
   say(setup_.on_progress, fmt::format("node {} joined", setup_.config->nodes[message.index].name));
   tell(self_, worker, notice_);
   form();

@@ -20,7 +20,8 @@ namespace dinfer::actors {
 
 struct supervisor_setup {
   std::shared_ptr<const cluster_config> config;
-  std::function<result<cluster_plan>(const cluster_config&, const std::vector<host_facts>&)>
+  std::function<result<cluster_plan>(const cluster_config&,
+                                     const std::vector<runtime::host_facts>&)>
       make_plan;
   dialer_actor dialer;  // to say why a node is missing; may be empty
   bool detached = true;
@@ -45,7 +46,7 @@ class supervisor {
  private:
   struct member {
     worker_actor worker;
-    host_facts host;
+    runtime::host_facts host;
   };
   struct rank_state {
     shard_actor shard;

@@ -73,7 +73,7 @@ void supervisor::form() {
 void supervisor::plan() {
   announce(net::engine_state::loading, "planning", {});
   if (!plan_) {
-    std::vector<host_facts> hosts;
+    std::vector<runtime::host_facts> hosts;
     for (const auto& node : members_) hosts.push_back(node.host);
     auto made = setup_.make_plan(*setup_.config, hosts);
     if (!made) return fail(made.error());

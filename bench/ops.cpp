@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// bench_ops [threads]: every CPU operation at the shapes of SmolLM2-135M, against what the machine
-// can do at most, measured in the same run: bytes a second streamed from memory, and multiply-adds
-// a second from registers. Prints figure, bound and ratio; medians of several runs.
+// bench_ops [threads [type]]: every CPU operation at the shapes of SmolLM2-135M, against what the
+// machine can do at most, measured in the same run: bytes a second streamed from memory, and
+// multiply-adds a second from registers. Prints figure, bound and ratio; medians of several runs.
 #include "kernels/ops.hpp"
 #include "kernels/device.hpp"
 
@@ -56,17 +56,20 @@ using wide = float __attribute__((vector_size(64)));
 __attribute__((target("avx512f,avx2,fma"), optimize("fp-contract=fast")))
 #endif
 float multiply_adds(std::int64_t rounds) {
-  wide sums[8];
-  for (int i = 0; i < 8; ++i) sums[i] = wide{} + static_cast<float>(i);
   const wide a = wide{} + 0.999F, b = wide{} + 0.001F;
+  wide s0 = a, s1 = b, s2 = a + b, s3 = a - b, s4 = s2 + b, s5 = s3 - b, s6 = s4 + b, s7 = s5 - b;
   for (std::int64_t r = 0; r < rounds; ++r) {
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) sums[i] = sums[i] * a + b;
-    asm volatile("" : "+m"(rounds));
+    s0 = s0 * a + b;
+    s1 = s1 * a + b;
+    s2 = s2 * a + b;
+    s3 = s3 * a + b;
+    s4 = s4 * a + b;
+    s5 = s5 * a + b;
+    s6 = s6 * a + b;
+    s7 = s7 * a + b;
   }
-  float total = 0;
-  for (const auto& s : sums) total += s[0];
-  return total;
+  const wide total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
+  return total[0];
 }
 
 std::uint64_t add_all(const std::uint64_t* p, std::size_t n) {
@@ -261,6 +264,7 @@ int main(int argc, char** argv) {
   std::printf("%s: reads %.1f GB/s, %.0f GFLOP/s\n", (*opened)->traits().description.c_str(),
               b.limit.bytes_per_s * 1e-9, b.limit.flops_per_s * 1e-9);
   for (const auto type : {dtype::q4_1, dtype::q8_0, dtype::f16, dtype::f32}) {
+    if (argc > 2 && info(type).name != argv[2]) continue;
     const auto head = type == dtype::q4_1 ? dtype::q8_0 : type;
     const double one = b.block(type, 1) + b.linear("head", head, vocabulary, hidden, 1, false);
     const double many = b.block(type, 512);

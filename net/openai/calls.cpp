@@ -130,25 +130,25 @@ void generating_calls::flush(const std::shared_ptr<call>& c) {
   for (const auto id : effects.stop) shared_.engine().cancel(id, finish_reason::stop);
   for (const auto id : effects.ended) by_id_.erase(id);
   if (effects.failure) return fail(c, *effects.failure);
+  // Counted before the client can know that it ended.
+  if (effects.complete) finish(c, finish_text(c->work.summary(clock::now()).finish));
   if (c->work.streams()) {
     if (effects.started && !c->context->streaming()) c->context->begin_stream();
     c->context->send(effects.events, effects.event_count);
     if (effects.complete) c->context->end_stream(false);
   } else if (effects.complete) c->context->json(c->work.body());
-  if (effects.complete) finish(c, finish_text(c->work.summary(clock::now()).finish));
 }
 
 // Before the head of a stream is out an error still has its status; later it is an event, and the
 // stream ends without [DONE], so that nobody takes it for finished.
 void generating_calls::fail(const std::shared_ptr<call>& c, const error& why) {
   abandon(c);
-  if (c->context->streaming()) {
-    std::string event;
-    append_error_event(event, to_api_error(why));
-    c->context->send(event, 1);
-    c->context->end_stream(true);
-  } else c->context->fail(why);
   finish(c, why.code == errc::cancelled ? "abort" : "error");
+  if (!c->context->streaming()) return c->context->fail(why);
+  std::string event;
+  append_error_event(event, to_api_error(why));
+  c->context->send(event, 1);
+  c->context->end_stream(true);
 }
 
 void generating_calls::lost(const std::shared_ptr<call>& c, lost_reason reason) {

@@ -19,7 +19,7 @@ struct generation::choice {
   runtime::detokenizer text;
   stop_matcher stops;
   std::vector<sampled_token> prompt_logprobs;
-  std::size_t text_offset = 0;  // of the next token, in characters
+  std::size_t text_offset = 0;  // in a stream: of the next token, in characters
 
   // Kept for the answer as a whole.
   std::string output;
@@ -174,8 +174,9 @@ bool generation::feed(choice& c, const std::string& text, piece& fresh) const {
   return true;
 }
 
-std::string generation::logprobs_of(choice& c, std::span<const sampled_token> tokens,
-                                    bool echo) const {
+// `offset`: of the first token, in characters; moved past the last.
+std::string generation::logprobs_of(const choice& c, std::span<const sampled_token> tokens,
+                                    bool echo, std::size_t& offset) const {
   std::string out;
   if (style_.logprobs < 0) return out;
   const auto& words = *model_->words;
@@ -190,8 +191,8 @@ std::string generation::logprobs_of(choice& c, std::span<const sampled_token> to
     all.insert(all.end(), c.prompt_logprobs.begin(), c.prompt_logprobs.end());
   }
   all.insert(all.end(), tokens.begin(), tokens.end());
-  append_completion_logprobs(out, words, {all, echo, c.text_offset}, style_.logprobs);
-  for (const auto& t : all) c.text_offset += characters(words.bytes(t.token));
+  append_completion_logprobs(out, words, {all, echo, offset}, style_.logprobs);
+  for (const auto& t : all) offset += characters(words.bytes(t.token));
   return out;
 }
 
@@ -208,7 +209,7 @@ void generation::open(choice& c, generation_effects& out) {
   std::string logprobs;
   if (call_.call.echo) {
     part.text = c.prompt->text;
-    logprobs = logprobs_of(c, {}, true);
+    logprobs = logprobs_of(c, {}, true, c.text_offset);
     part.logprobs = logprobs;
   }
   const auto total = used();
@@ -229,7 +230,7 @@ void generation::emit(choice& c, const piece& fresh, generation_effects& out) {
   part.index = c.index;
   part.text = fresh.text;
   std::string logprobs;
-  if (!fresh.logprobs.empty()) logprobs = logprobs_of(c, fresh.logprobs, false);
+  if (!fresh.logprobs.empty()) logprobs = logprobs_of(c, fresh.logprobs, false, c.text_offset);
   part.logprobs = logprobs;
   if (call_.call.return_token_ids) part.token_ids = &fresh.token_ids;
   const auto total = used();
@@ -278,7 +279,8 @@ std::string generation::body() const {
     auto& part = parts.emplace_back();
     part.index = c->index;
     part.text = texts.emplace_back(call_.call.echo ? c->prompt->text + c->output : c->output);
-    part.logprobs = logprobs.emplace_back(logprobs_of(*c, c->logprobs, call_.call.echo));
+    std::size_t offset = 0;
+    part.logprobs = logprobs.emplace_back(logprobs_of(*c, c->logprobs, call_.call.echo, offset));
     part.finish = c->finish;
     part.cause = &c->cause;
     if (!call_.call.return_token_ids) continue;

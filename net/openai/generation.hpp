@@ -71,7 +71,8 @@ class generation {
   void note_time(choice& c, bool tokens, time_point now);
   void emit(choice& c, const piece& now, generation_effects& out);
   void end(choice& c, generation_effects& out);
-  std::string logprobs_of(choice& c, std::span<const sampled_token> tokens, bool echo) const;
+  std::string logprobs_of(const choice& c, std::span<const sampled_token> tokens, bool echo,
+                          std::size_t& offset) const;
   usage used() const;
 
   prepared_call call_;

@@ -10,6 +10,12 @@
 
 namespace dinfer::runtime {
 
+namespace {
+
+constexpr std::uint64_t endless = std::numeric_limits<std::uint64_t>::max() / 2;
+
+}  // namespace
+
 block_manager::block_manager(std::uint32_t block_size, std::vector<kv_group_config> groups,
                              bool prefix_caching, prefix_hash hash)
     : block_size_(block_size),
@@ -41,11 +47,10 @@ std::uint32_t block_manager::blocks_for(std::uint32_t group, std::uint64_t posit
 }
 
 std::uint64_t block_manager::capacity() const {
-  std::uint64_t least = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t least = endless;
   for (std::uint32_t g = 0; g < groups(); ++g) {
-    const bool endless = pools_[g].config.window != 0 &&
-                         total(g) >= blocks_for(g, std::numeric_limits<std::uint64_t>::max() / 2);
-    if (!endless) least = std::min(least, std::uint64_t{total(g)} * block_size_);
+    const bool slides = pools_[g].config.window != 0 && total(g) >= blocks_for(g, endless);
+    if (!slides) least = std::min(least, std::uint64_t{total(g)} * block_size_);
   }
   return least;
 }

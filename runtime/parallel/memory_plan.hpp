@@ -8,6 +8,7 @@
 #include "runtime/parallel/layout.hpp"
 
 #include <cstdint>
+#include <string>
 
 namespace dinfer::runtime {
 

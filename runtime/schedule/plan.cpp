@@ -70,7 +70,7 @@ std::uint32_t scheduler::impl::choose_decodes(bool all) {
     ++decoding;
     if (!ready) continue;
     early += seq->draws > 0 && seq->last_step + config.stages > current.step;
-    candidates.push_back(seq);
+    candidates.push_back(seq.get());
   }
   const auto count = static_cast<std::uint32_t>(candidates.size());
   std::uint32_t quota = all ? count : decode_quota(count - early, decoding);
@@ -80,13 +80,13 @@ std::uint32_t scheduler::impl::choose_decodes(bool all) {
   quota = std::min(quota, most);
 
   if (quota < count) {  // those planned longest ago; ties by rank, which `running` is sorted by
-    const auto older = [](const sequence_ptr& a, const sequence_ptr& b) {
+    const auto older = [](const sequence* a, const sequence* b) {
       return a->last_step != b->last_step ? a->last_step < b->last_step : ranks_before(*a, *b);
     };
     std::nth_element(candidates.begin(), candidates.begin() + quota, candidates.end(), older);
     candidates.resize(quota);
   }
-  for (const sequence_ptr& seq : candidates) seq->chosen = current.step;
+  for (sequence* seq : candidates) seq->chosen = current.step;
   return quota;
 }
 
@@ -112,9 +112,9 @@ std::uint32_t scheduler::impl::prefill_share(std::uint32_t budget) const {
 }
 
 void scheduler::impl::plan_running(step_plan& out, std::uint32_t& prefill_budget) {
-  // make_room() shortens `running` from its end, and never up to the sequence it was called for.
+  // make_room() shortens `running` from its end, and never as far as the sequence it is called for.
   for (std::size_t i = 0; i < running.size(); ++i) {
-    const sequence_ptr seq = running[i];
+    const sequence_ptr& seq = running[i];
     const std::uint32_t open = seq->remaining();
     const bool decodes = seq->chosen == current.step && open == 1;
     std::uint32_t count = decodes ? 1 : open > 1 ? std::min(open, prefill_budget) : 0;
@@ -165,10 +165,11 @@ void scheduler::impl::plan_queries(step_plan& out, const sequence_ptr& seq, std:
   const auto token = [&seq](std::uint32_t i) { return seq->tokens.begin() + i; };
   if (seq->draws == 0) step.tokens.assign(token(first), token(end));
   step.sample = end == seq->known() + seq->draws;
-  if (seq->wants_prompt_rows() && seq->rows_planned + 1 < seq->prompt_tokens) {
-    // The row of a position tells the log-probability of the prompt token after it.
-    const std::uint32_t from = std::max(first, seq->rows_planned);
-    const std::uint32_t to = std::min(end, seq->prompt_tokens - 1);
+  // The row of a position tells the log-probability of the prompt token after it. A sequence that
+  // is computed again has had some of them.
+  const std::uint32_t from = std::max(first, seq->rows_planned);
+  const std::uint32_t to = std::min(end, seq->prompt_tokens - 1);
+  if (seq->wants_prompt_rows() && from < to) {
     step.targets.assign(token(from + 1), token(to + 1));
     seq->rows_planned = to;
   }

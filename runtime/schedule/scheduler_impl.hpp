@@ -95,7 +95,7 @@ struct scheduler::impl {
   std::vector<token_event> events;
   flight current;                                      // of the plan that is being made
   bool preempted = false;                              // in that plan
-  std::vector<sequence_ptr> candidates;                // scratch of choose_decodes()
+  std::vector<sequence*> candidates;                // scratch of choose_decodes()
   std::vector<const sequence_result*> result_of_slot;  // scratch of apply()
 
   step_id last_step = 0;

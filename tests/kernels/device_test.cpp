@@ -1,12 +1,107 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/thread_pool.hpp"
 #include "kernels/tensor.hpp"
-#include "tests/support/catch.hpp"
+#include "tests/kernels/support.hpp"
 
+#include <atomic>
+
+using namespace dinfer;
 using namespace dinfer::kernels;
+using namespace dinfer::tests;
 
 TEST_CASE("row bytes of quantised types count whole blocks") {
   CHECK(row_bytes(dtype::q4_1, 576) == 18 * 20);
   CHECK(row_bytes(dtype::q8_0, 64) == 68);
   CHECK(row_bytes(dtype::bf16, 3) == 6);
   CHECK_FALSE(quantised(dtype::f16));
+}
+
+TEST_CASE("open_device names what would fit, and says why CUDA is not there") {
+  for (const std::string name : {"cpu", "gpu:0", "cpu:", "cpu:x", "cpu:0x", "cuda:-1", ""}) {
+    const auto opened = open_device(name, {});
+    INFO(name);
+    REQUIRE_FALSE(opened);
+    CHECK(opened.error().code == errc::not_found);
+    CHECK(opened.error().message.find("cpu:0") != std::string::npos);
+  }
+  const auto cuda = open_device("cuda:0", {});
+  if (!cuda) {
+    CHECK(cuda.error().code == errc::unavailable);
+    CHECK(cuda.error().message.find("cuda:0: ") == 0);
+    CHECK(cuda.error().message.find('\n') == std::string::npos);
+  }
+  device_options none;
+  none.cpu_threads = 0;
+  const auto refused = open_device("cpu:0", none);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == errc::invalid_argument);
+}
+
+TEST_CASE("the CPU device says what it is, and its memory is aligned") {
+  const auto d = open_cpu(2);
+  CHECK(d->traits().name == "cpu:0");
+  CHECK(d->traits().host_memory);
+  CHECK(d->traits().description.find("2 threads") != std::string::npos);
+  CHECK(d->traits().memory_bytes >= d->traits().free_bytes);
+  CHECK(d->traits().free_bytes > 0);
+  for (const std::size_t bytes : {1UL, 64UL, 100'000UL, 3UL << 20}) {
+    const auto memory = d->allocate(bytes, true);
+    CHECK(reinterpret_cast<std::uintptr_t>(memory.data()) % 64 == 0);
+    CHECK(memory.bytes() == bytes);
+    std::vector<char> back(bytes, 'x');
+    d->download(back.data(), memory.data(), bytes);
+    CHECK(std::all_of(back.begin(), back.end(), [](char c) { return c == 0; }));
+    std::vector<char> there(bytes, 'y');
+    d->upload(memory.data(), there.data(), bytes);
+    d->synchronize();
+    d->download(back.data(), memory.data(), bytes);
+    CHECK(back == there);
+  }
+  CHECK(d->allocate(0, true).bytes() == 0);
+}
+
+TEST_CASE("memory that cannot be had is a device_error") {
+  const auto d = open_cpu(1);
+  try {
+    d->allocate(std::size_t{1} << 60, false);
+    FAIL("2^60 bytes were allocated");
+  } catch (const device_error& e) {
+    CHECK(e.code() == errc::out_of_memory);
+  }
+}
+
+TEST_CASE("a device without graphs says so") {
+  const auto d = open_cpu(1);
+  CHECK_THROWS_AS(d->begin_capture(), device_error);
+}
+
+TEST_CASE("a thread pool runs every chunk once, run after run") {
+  for (const std::uint32_t threads : {1U, 2U, 5U}) {
+    cpu::thread_pool pool(threads, -1);
+    CHECK(pool.threads() == threads);
+    std::vector<std::atomic<int>> seen(300);
+    for (int round = 0; round < 3000; ++round) {
+      const auto chunks = static_cast<std::int64_t>(round % 300);
+      std::atomic<bool> sane{true};
+      pool.run(chunks, [&](std::int64_t chunk, std::uint32_t thread) {
+        if (thread >= threads || chunk < 0 || chunk >= chunks) sane = false;
+        ++seen[static_cast<std::size_t>(chunk)];
+      });
+      bool once = sane;
+      for (std::size_t i = 0; i < seen.size(); ++i) {
+        once = once && seen[i].exchange(0) == (static_cast<std::int64_t>(i) < chunks ? 1 : 0);
+      }
+      if (!once) FAIL("threads " << threads << " chunks " << chunks);
+    }
+  }
+}
+
+TEST_CASE("a pool of one thread works on the caller's") {
+  cpu::thread_pool pool(1, -1);
+  const auto caller = std::this_thread::get_id();
+  bool same = true;
+  pool.run(10, [&](std::int64_t, std::uint32_t) {
+    same = same && std::this_thread::get_id() == caller;
+  });
+  CHECK(same);
 }

@@ -8,6 +8,7 @@
 #include "kernels/ops.hpp"
 #include "tests/support/catch.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>

@@ -40,7 +40,7 @@ struct linear_job {
 
 inline constexpr std::int64_t linear_group = 4;        // panels that one call may take
 inline constexpr std::int64_t linear_row_chunk = 128;  // rows that one call may take
-inline constexpr std::int64_t linear_k_chunk = 256;    // expanded at a time
+inline constexpr std::int64_t linear_k_chunk = 128;    // expanded at a time
 inline constexpr std::size_t linear_scratch = 2 * panel_rows * (linear_k_chunk + linear_row_chunk);
 
 // One run of query rows against the keys of one KV head. Row i is token first_token + i / heads,

@@ -14,6 +14,7 @@ namespace dinfer::kernels::cpu::DINFER_ISA {
 
 namespace {
 
+static_assert(linear_group == 4);
 constexpr std::int64_t block = 32;
 constexpr int group = static_cast<int>(linear_group);
 
@@ -203,19 +204,30 @@ void finish(const linear_job& job, const panel* panels, int count, std::int64_t 
   }
 }
 
+template <class Reader>
+void direct_some(const panel* panels, int count, const float* x, std::int64_t k, float* sums) {
+  switch (count) {
+    case 1:
+      return direct<Reader, 1>(panels, x, k, sums);
+    case 2:
+      return direct<Reader, 2>(panels, x, k, sums);
+    case 3:
+      return direct<Reader, 3>(panels, x, k, sums);
+    default:
+      return direct<Reader, 4>(panels, x, k, sums);
+  }
+}
+
 void one_row(const linear_job& job, const panel* panels, int count, std::int64_t row) {
   alignas(64) float sums[16 * group];
   const float* x = job.x + row * job.x_stride;
-  bool alike = count == group;
-  for (int p = 1; p < count; ++p) alike = alike && panels[p].type == panels[0].type;
-  if (alike) {
-    with_reader(panels[0].type,
-                [&]<class Reader>() { direct<Reader, group>(panels, x, job.k, sums); });
-  } else {
-    for (int p = 0; p < count; ++p) {
-      with_reader(panels[p].type,
-                  [&]<class Reader>() { direct<Reader, 1>(panels + p, x, job.k, sums + 16 * p); });
-    }
+  for (int p = 0; p < count;) {  // neighbours of one type run together: more sums in flight
+    int end = p + 1;
+    while (end < count && panels[end].type == panels[p].type) ++end;
+    with_reader(panels[p].type, [&]<class Reader>() {
+      direct_some<Reader>(panels + p, end - p, x, job.k, sums + 16 * p);
+    });
+    p = end;
   }
   finish(job, panels, count, row, 1, sums, 16 * group);
 }
@@ -242,7 +254,7 @@ void many_rows(const linear_job& job, const panel* panels, int count, std::int64
     if (count == 2) {
       two_panels(w, x, job.x_stride, rows, k_end - k, k == 0, sums);
     } else {
-      tiles<tile_rows, 1>(w, x, job.x_stride, rows, k_end - k, k == 0, sums);
+      tiles<1>(w, x, job.x_stride, rows, k_end - k, k == 0, sums);
     }
   }
   finish(job, panels, count, row_begin, rows, sums, 32);

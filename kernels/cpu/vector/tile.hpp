@@ -38,13 +38,22 @@ inline void tile(const float* const* w, const float* x, std::int64_t x_stride, s
 }
 
 template <int Rows, int Panels>
+inline void tile_of(std::int64_t rows, const float* const* w, const float* x, std::int64_t x_stride,
+                    std::int64_t k_count, bool first, float* sums) {
+  if (rows == Rows) return tile<Rows, Panels>(w, x, x_stride, k_count, first, sums);
+  if constexpr (Rows > 1) tile_of<Rows - 1, Panels>(rows, w, x, x_stride, k_count, first, sums);
+}
+
+// Any number of rows, in blocks as equal as they can be.
+template <int Panels>
 inline void tiles(const float* const* w, const float* x, std::int64_t x_stride, std::int64_t rows,
                   std::int64_t k_count, bool first, float* sums) {
-  for (; rows >= Rows; rows -= Rows, x += Rows * x_stride, sums += Rows * 32) {
-    tile<Rows, Panels>(w, x, x_stride, k_count, first, sums);
-  }
-  if constexpr (Rows > 1) {
-    if (rows > 0) tiles<Rows / 2, Panels>(w, x, x_stride, rows, k_count, first, sums);
+  for (std::int64_t blocks = (rows + tile_rows - 1) / tile_rows; blocks > 0; --blocks) {
+    const std::int64_t taken = (rows + blocks - 1) / blocks;
+    tile_of<tile_rows, Panels>(taken, w, x, x_stride, k_count, first, sums);
+    rows -= taken;
+    x += taken * x_stride;
+    sums += taken * 32;
   }
 }
 
@@ -52,10 +61,10 @@ inline void tiles(const float* const* w, const float* x, std::int64_t x_stride, 
 inline void two_panels(const float* const* w, const float* x, std::int64_t x_stride,
                        std::int64_t rows, std::int64_t k_count, bool first, float* sums) {
   if constexpr (tile_panels == 2) {
-    tiles<tile_rows, 2>(w, x, x_stride, rows, k_count, first, sums);
+    tiles<2>(w, x, x_stride, rows, k_count, first, sums);
   } else {
-    tiles<tile_rows, 1>(w, x, x_stride, rows, k_count, first, sums);
-    tiles<tile_rows, 1>(w + 1, x, x_stride, rows, k_count, first, sums + 16);
+    tiles<1>(w, x, x_stride, rows, k_count, first, sums);
+    tiles<1>(w + 1, x, x_stride, rows, k_count, first, sums + 16);
   }
 }
 

@@ -71,7 +71,10 @@ std::optional<value> on_floats(std::string_view op, double a, double b) {
   if (op == "+") return value(a + b);
   if (op == "-") return value(a - b);
   if (op == "*") return value(a * b);
-  if (op == "**") return value(std::pow(a, b));
+  if (op == "**") {
+    const double out = std::pow(a, b);
+    return std::isfinite(out) ? std::optional<value>(out) : std::nullopt;
+  }
   if (b == 0) return std::nullopt;
   if (op == "/") return value(a / b);
   if (op == "//") return value(std::floor(a / b));
@@ -247,7 +250,8 @@ value evaluator::arithmetic(const node& n) {
     return one.string() ? value(std::move(repeated)) : value(std::move(many));
   }
   std::optional<value> out;
-  if (op != "/" && whole(left) && whole(right)) out = on_integers(op, *whole(left), *whole(right));
+  const bool fraction = op == "/" || (op == "**" && whole(right) && *whole(right) < 0);
+  if (!fraction && whole(left) && whole(right)) out = on_integers(op, *whole(left), *whole(right));
   else if (is_number(left) && is_number(right))
     out = on_floats(op, number_of(left), number_of(right));
   if (out) return *out;

@@ -7,6 +7,7 @@
 #include "tests/support/catch.hpp"
 
 #include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 
 using namespace dinfer;

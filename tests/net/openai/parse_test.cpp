@@ -202,14 +202,14 @@ TEST_CASE("what is not strict JSON is refused") {
   };
   const std::string prompt = R"("prompt":"x")";
   CHECK(accepted("{" + prompt + "}"));
-  for (const std::string bad : {std::string(),
+  for (const auto& bad : {std::string(),
                                 std::string("null"),
                                 std::string("[]"),
                                 std::string("\"x\""),
                                 std::string("{"),
                                 "{" + prompt + "} x",
                                 "{" + prompt + ",}",
-                                "{prompt:\"x\"}",
+                                std::string("{prompt:\"x\"}"),
                                 std::string("{'prompt':'x'}"),
                                 "{" + prompt + ",\"temperature\":NaN}",
                                 "{" + prompt + ",\"temperature\":Infinity}",

@@ -6,6 +6,7 @@
 #include "tests/support/catch.hpp"
 
 #include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
 #include <boost/json/value.hpp>
 
 #include <cmath>
@@ -27,9 +28,8 @@ std::string round_trip(std::string_view text) {
 TEST_CASE("strings survive JSON") {
   std::string controls;
   for (char c = 1; c < 0x20; ++c) controls += c;
-  for (const std::string text :
-       {std::string(), std::string("plain"), std::string("\"\\/"), controls + "\x7f",
-        std::string("\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80")})
+  for (const auto& text : {std::string(), std::string("plain"), std::string("\"\\/"),
+                           controls + "\x7f", std::string("\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80")})
     CHECK(round_trip(text) == text);
 }
 

@@ -7,6 +7,7 @@
 #include "tests/support/catch.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <random>
 #include <set>
 
@@ -177,6 +178,36 @@ TEST_CASE("the pool is as large as the smallest rank's", "[parallel][placement]"
   cluster.config.cache.blocks = 0;
   cluster.config.cache.memory_bytes = 500'000;
   CHECK_THAT(refusal(cluster, "cache.memory"), Contains("at least 960.0 KiB"));
+}
+
+TEST_CASE("a GPU's cache is what its fraction of memory leaves", "[parallel][placement]") {
+  plan_fixture cluster(eight_billion(), eight_billion_bytes());
+  cluster.gpu_node("a", {"cuda:0", "cuda:1"}, 16 * gib).sizes(2, 1);
+  const auto cache = [&](double fraction) {
+    cluster.config.cache.fraction = fraction;
+    const auto plan = cluster.place();
+    REQUIRE(plan);
+    const auto& rank = plan->ranks[0];
+    // Half of 32 x 416 and 2 x 1002 MiB; 2 x 32 layers x 4 heads x 128 x 32 tokens x 2 bytes.
+    CHECK(rank.weight_bytes == 7658 * mib);
+    CHECK(plan->block_size == 32);
+    CHECK(rank.cache_bytes == (plan->cache_blocks + 1) * 2 * mib);
+    const double budget = fraction * 16 * static_cast<double>(gib);
+    const double used = static_cast<double>(rank.weight_bytes + rank.workspace_bytes);
+    CHECK(plan->cache_blocks + 1 == std::floor((budget - used) / (2.0 * static_cast<double>(mib))));
+    return plan->cache_blocks;
+  };
+  CHECK(cache(0.5) < cache(0.75));
+  cluster.config.cache.fraction = 0.4;
+  CHECK_THAT(refusal(cluster, "cuda:0", errc::out_of_memory), Contains("there are 6.4 GiB"));
+}
+
+TEST_CASE("a model too large for a large cluster is refused soon", "[parallel][placement]") {
+  plan_fixture cluster(eight_billion(), eight_billion_bytes());
+  std::vector<std::string> devices;
+  for (int i = 0; i < 8; ++i) devices.push_back("cuda:" + std::to_string(i));
+  for (int i = 0; i < 64; ++i) cluster.gpu_node("n" + std::to_string(i), devices, 100 * mib);
+  CHECK_THAT(refusal(cluster, "cuda:0", errc::out_of_memory), Contains("rank 0 on n0/cuda:0"));
 }
 
 TEST_CASE("what does not fit the memory is refused in bytes", "[parallel][placement]") {

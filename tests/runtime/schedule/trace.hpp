@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random lives of a scheduler with a fake runner: arrivals, cancels, late results, tiny caches. What
-// every request must get is computed apart from both, token by token from fake_next_token. One seed
-// is one trace. Throws std::runtime_error with what went wrong.
+// Random lives of a scheduler with a fake runner: arrivals, cancels, late results, tiny caches.
+// What every request must get is computed apart from both, token by token from fake_next_token. One
+// seed is one trace. Throws std::runtime_error with what went wrong.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,15 @@
+# What `cmake --install` leaves on a machine: the programs, the words, the libraries, and find_package(dinfer).
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+install(TARGETS dinfer-node dinfer RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(DIRECTORY include/dinfer DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
+install(DIRECTORY conf/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/conf)
+
+set(room ${CMAKE_INSTALL_LIBDIR}/cmake/dinfer)
+install(TARGETS dinfer_words dinfer_kernels dinfer_runtime EXPORT dinfer-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT dinfer-targets NAMESPACE dinfer:: DESTINATION ${room})
+configure_package_config_file(cmake/dinferConfig.cmake.in ${PROJECT_BINARY_DIR}/dinferConfig.cmake INSTALL_DESTINATION ${room})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/dinferConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/dinferConfig.cmake ${PROJECT_BINARY_DIR}/dinferConfigVersion.cmake
+  cmake/FindPCRE2.cmake cmake/Findutf8proc.cmake DESTINATION ${room})

@@ -1,0 +1,21 @@
+# Installs the build into a folder, then configures, builds and runs a project that knows only that folder.
+# cmake -DBUILD=... -DSOURCE=... -DMODEL=... -P install_test.cmake
+function(must)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE out)
+  if(code)
+    message(FATAL_ERROR "${ARGN}: ${code}\n${out}")
+  endif()
+  set(out "${out}" PARENT_SCOPE)
+endfunction()
+set(room ${BUILD}/install_test)
+file(REMOVE_RECURSE ${room})
+must(${CMAKE_COMMAND} --install ${BUILD} --prefix ${room}/root)
+must(${CMAKE_COMMAND} -S ${SOURCE}/tests/install -B ${room}/build -G Ninja -DCMAKE_PREFIX_PATH=${room}/root
+  -DCMAKE_BUILD_TYPE=Release -DEXAMPLE=${SOURCE}/examples/generate.cpp)
+must(${CMAKE_COMMAND} --build ${room}/build)
+must(${room}/build/generate $ENV{DINFER_TEST_MODEL} "The capital of France is")
+if(NOT out MATCHES "Paris")
+  message(FATAL_ERROR "the installed engine says: ${out}")
+endif()
+must(${room}/root/bin/dinfer-node --version)
+message(STATUS "installed, found, built and run: ${out}")

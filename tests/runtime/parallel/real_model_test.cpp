@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Layouts on the real model's file: the ranks' slices cover every matrix once, KV heads as often as
+// they are shared, and the plan's bytes are those of the slices.
+#include "runtime/models/model_config.hpp"
+#include "runtime/parallel/memory_plan.hpp"
+#include "runtime/weights/partition.hpp"
+#include "tests/runtime/parallel/plan_fixture.hpp"
+#include "tests/support/catch.hpp"
+#include "tests/support/model_path.hpp"
+
+#include <algorithm>
+
+namespace dinfer::tests {
+namespace {
+
+using runtime::range;
+using runtime::rank_layout;
+using runtime::stored_tensor;
+
+range scaled(range heads, std::int64_t head_dim) {
+  return {heads.begin * head_dim, heads.end * head_dim};
+}
+
+// Bytes of the slice that `layout` needs of a matrix; 0 for a vector.
+std::uint64_t needed(const stored_tensor& tensor, const rank_layout& layout,
+                     std::int64_t head_dim) {
+  const auto is = [&](const char* part) { return tensor.name.find(part) != std::string::npos; };
+  const auto bytes = [](const auto& slice) {
+    REQUIRE(slice);
+    return runtime::slice_bytes(*slice);
+  };
+  using runtime::slice_columns;
+  using runtime::slice_rows;
+  if (is("attn_q.")) return bytes(slice_rows(tensor, scaled(layout.query_heads, head_dim)));
+  if (is("attn_k.") || is("attn_v."))
+    return bytes(slice_rows(tensor, scaled(layout.kv_heads, head_dim)));
+  if (is("attn_output.")) return bytes(slice_columns(tensor, scaled(layout.query_heads, head_dim)));
+  if (is("ffn_gate.") || is("ffn_up.")) return bytes(slice_rows(tensor, layout.mlp));
+  if (is("ffn_down.")) return bytes(slice_columns(tensor, layout.mlp));
+  if (is("token_embd.")) return bytes(slice_rows(tensor, layout.vocabulary));
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("ranks' slices of the real model cover it exactly", "[parallel]") {
+  const auto source = runtime::open_weights(model_path());
+  REQUIRE(source);
+  const auto shape = runtime::read_model_shape(**source);
+  REQUIRE(shape);
+  for (const std::uint32_t tp : {1U, 2U, 3U, 4U, 5U, 7U, 9U}) {
+    INFO("tp " << tp);
+    const auto ranks = runtime::lay_out(*shape, tp, std::vector<std::uint32_t>{30});
+    REQUIRE(ranks);
+    std::vector<std::uint64_t> of_rank(tp, 0);
+    for (const stored_tensor& tensor : (*source)->tensors()) {
+      std::uint64_t all = 0;
+      for (const rank_layout& rank : *ranks) {
+        const std::uint64_t bytes = needed(tensor, rank, shape->head_dim);
+        of_rank[static_cast<std::size_t>(rank.rank)] += bytes;
+        all += bytes;
+      }
+      const bool kv = tensor.name.find("attn_k.") != std::string::npos ||
+                      tensor.name.find("attn_v.") != std::string::npos;
+      const std::uint64_t copies = kv ? std::max(tp, 3U) : 3;
+      if (tensor.shape.size() == 2) CHECK(all == tensor.data.size() * copies / 3);
+    }
+    for (const rank_layout& rank : *ranks) {
+      const auto planned =
+          runtime::planned_weight_bytes(*shape, rank, smollm2_bytes(), /*dequantized=*/false);
+      const auto sliced = of_rank[static_cast<std::size_t>(rank.rank)];
+      // The plan spreads the norms, 0.2 % of a layer, over the ranks.
+      CHECK(static_cast<double>(planned) == Approx(static_cast<double>(sliced)).epsilon(0.003));
+    }
+  }
+}
+
+}  // namespace dinfer::tests

@@ -74,8 +74,11 @@ result<cluster_plan> plan_fakes(const cluster_config& config) {
 
 node_parts fake_parts(const cluster_config& config, fake_parts_options options) {
   node_parts parts;
-  parts.make_runner = [options = std::move(options)](const runtime::runner_options& rank)
-      -> result<std::unique_ptr<runtime::runner>> { return make_fake(rank, options); };
+  parts.make_runner = [options = std::move(options)](
+                          const runtime::runner_options& rank,
+                          const node_section&) -> result<std::unique_ptr<runtime::runner>> {
+    return make_fake(rank, options);
+  };
   parts.read_model = [](const cluster_config& c) -> result<model_head> {
     model_head head;
     head.fingerprint = "fake";

@@ -62,8 +62,9 @@ class front {
   virtual void stop(std::chrono::milliseconds drain) = 0;
 };
 
-using runner_factory =
-    std::function<result<std::unique_ptr<runtime::runner>>(const runtime::runner_options&)>;
+// `here` is the node that the runner works on.
+using runner_factory = std::function<result<std::unique_ptr<runtime::runner>>(
+    const runtime::runner_options&, const node_section& here)>;
 using front_factory = std::function<result<std::unique_ptr<front>>(
     const gateway_section&, std::shared_ptr<net::engine_link>)>;
 

@@ -98,9 +98,9 @@ class supervisor {
   engine_notice notice_;
   phase phase_ = phase::waiting;
   std::uint64_t attempt_ = 1;
-  std::uint32_t epoch_ = 0, failures_ = 0;  // failures since it last served
+  std::uint32_t epoch_ = 0, failures_ = 0;  // failures in a row, without a stable time between
   bool served_ = false, resting_ = false;
-  clock_time waiting_since_;
+  clock_time waiting_since_, serving_since_;
   std::string missing_said_;
   std::uint64_t percent_said_ = 0;
   std::vector<member> members_;  // by index into config.nodes

@@ -228,7 +228,7 @@ void supervisor::start_scheduler() {
 void supervisor::serve() {
   phase_ = phase::serving;
   served_ = true;
-  failures_ = 0;
+  serving_since_ = now(self_);
   announce(net::engine_state::ready, "serving", {});
   for (const auto& [index, gateway] : gateways_) {
     tell(self_, scheduler_, add_gateway{index}, token_sink_actor{gateway});

@@ -88,8 +88,7 @@ void sim_cluster::spawn_node(std::uint32_t index) {
                 parts_.protocol,
                 parts_.config_text,
                 "fake",
-                1,
-                0};
+                {}};
   if (index == 0)
     for (std::uint32_t g = 0; g < gateways_.size(); ++g)
       setup.gateways.emplace_back(g, gateways_[g].actor);

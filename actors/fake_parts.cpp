@@ -74,8 +74,11 @@ result<cluster_plan> plan_fakes(const cluster_config& config) {
 
 node_parts fake_parts(const cluster_config& config, fake_parts_options options) {
   node_parts parts;
-  parts.make_runner = [options = std::move(options)](const runtime::runner_options& rank)
-      -> result<std::unique_ptr<runtime::runner>> { return make_fake(rank, options); };
+  parts.make_runner = [options = std::move(options)](
+                          const runtime::runner_options& rank,
+                          const node_section&) -> result<std::unique_ptr<runtime::runner>> {
+    return make_fake(rank, options);
+  };
   parts.read_model = [](const cluster_config& c) -> result<model_head> {
     model_head head;
     head.fingerprint = "fake";
@@ -83,10 +86,10 @@ node_parts fake_parts(const cluster_config& config, fake_parts_options options) 
     head.served.max_model_len = c.model.max_model_len;
     return head;
   };
-  parts.make_plan = [](const cluster_config& c, const std::vector<host_facts>&) {
+  parts.make_plan = [](const cluster_config& c, const std::vector<runtime::host_facts>&) {
     return plan_fakes(c);
   };
-  parts.host = [] { return host_facts{}; };
+  parts.host = [] { return runtime::host_facts{}; };
   parts.random = [] { return std::uint64_t{1}; };
   parts.build = build_id();
   parts.protocol = protocol_version;

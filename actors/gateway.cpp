@@ -78,7 +78,7 @@ void gateway::forward(const submit& message) {
 }
 
 void gateway::take(const token_batch& message) {
-  auto events = runtime::decode_events(message.blob);
+  auto events = runtime::decode_batch(message.blob);
   if (!events) {
     DINFER_LOG_ERROR("gateway {}: unreadable tokens: {}", setup_.index, events.error().message);
     return fail_open(message.epoch, "tokens could not be read: " + events.error().message);

@@ -11,6 +11,20 @@
 
 namespace dinfer::actors {
 
+// What a host has, see runtime::host_facts.
+struct host_words {
+  std::uint32_t cores = 1;
+  std::int32_t first_core = 0;
+  std::uint64_t memory_bytes = 0;
+  std::vector<std::uint64_t> device_bytes;
+  std::string machine;
+  static auto fields(auto& x, auto&& f) {
+    return f("host_words", named{"cores", x.cores}, named{"first_core", x.first_core},
+             named{"memory_bytes", x.memory_bytes}, named{"device_bytes", x.device_bytes},
+             named{"machine", x.machine});
+  }
+};
+
 // A node asks to join; sent with its worker handle. The first node compares and admits or refuses.
 struct hello {
   std::string node;
@@ -19,12 +33,11 @@ struct hello {
   std::uint32_t protocol = 0;
   std::string config;  // canonical text of the cluster-wide part
   std::string model;   // fingerprint
-  std::uint32_t cores = 0;
-  std::uint64_t memory_bytes = 0;
+  host_words host;
   static auto fields(auto& x, auto&& f) {
     return f("hello", named{"node", x.node}, named{"index", x.index}, named{"build", x.build},
              named{"protocol", x.protocol}, named{"config", x.config}, named{"model", x.model},
-             named{"cores", x.cores}, named{"memory_bytes", x.memory_bytes});
+             named{"host", x.host});
   }
 };
 
@@ -35,11 +48,9 @@ struct welcome {
 
 struct node_joined {
   std::uint32_t index = 0;
-  std::uint32_t cores = 0;
-  std::uint64_t memory_bytes = 0;
+  host_words host;
   static auto fields(auto& x, auto&& f) {
-    return f("node_joined", named{"index", x.index}, named{"cores", x.cores},
-             named{"memory_bytes", x.memory_bytes});
+    return f("node_joined", named{"index", x.index}, named{"host", x.host});
   }
 };
 

@@ -53,9 +53,9 @@ caf::result<shard_actor> node::spawn_shard(const shard_order& order,
   auto options = options_of(order, *setup_.config);
   if (!options) return to_caf(options.error());
   auto board = std::make_shared<shard_board>();
-  auto handle = spawn_state<shard>(
-      self_->home_system(), setup_.detached,
-      shard_setup{order.rank, std::move(*options), setup_.make_runner, faults, board});
+  auto handle = spawn_state<shard>(self_->home_system(), setup_.detached,
+                                   shard_setup{order.rank, std::move(*options), setup_.make_runner,
+                                               setup_.config->nodes[setup_.index], faults, board});
   shards_[order.rank] = {handle, order.stage, board};
   return handle;
 }

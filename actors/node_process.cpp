@@ -6,6 +6,7 @@
 #include "actors/directory.hpp"
 #include "actors/gateway.hpp"
 #include "actors/node.hpp"
+#include "actors/orders.hpp"
 #include "actors/supervisor.hpp"
 #include "actors/system.hpp"
 #include "actors/wire.hpp"
@@ -109,11 +110,13 @@ result<void> node_process::impl::start() {
   auto& parts = options.parts;
   DINFER_TRY(const auto head, parts.read_model(*config));
   const auto& mine = config->nodes[options.node_index];
-  const auto host = parts.host();
-  const hello ours{mine.name,         static_cast<std::uint32_t>(options.node_index),
-                   parts.build,       parts.protocol,
-                   parts.config_text, head.fingerprint,
-                   host.cores,        host.memory_bytes};
+  hello ours{mine.name,
+             static_cast<std::uint32_t>(options.node_index),
+             parts.build,
+             parts.protocol,
+             parts.config_text,
+             head.fingerprint,
+             words_of(parts.host())};
   settings.emplace(system_options{config->health, parts.protocol, config->nodes.size() > 1, false});
   system = std::make_unique<caf::actor_system>(*settings);
   system->await_actors_before_shutdown(false);

@@ -61,6 +61,14 @@ result<void> admit(const hello& ours, const hello& theirs, const cluster_config&
   return {};
 }
 
+host_words words_of(const runtime::host_facts& host) {
+  return {host.cores, host.first_core, host.memory_bytes, host.device_bytes, host.machine};
+}
+
+runtime::host_facts facts_of(const host_words& host) {
+  return {host.cores, host.first_core, host.memory_bytes, host.device_bytes, host.machine};
+}
+
 shard_order order_of(const cluster_plan& plan, std::size_t rank) {
   const auto& planned = plan.ranks[rank];
   const auto& l = planned.layout;

@@ -21,6 +21,9 @@ namespace dinfer::actors {
 // configuration.
 result<void> admit(const hello& ours, const hello& theirs, const cluster_config& config);
 
+host_words words_of(const runtime::host_facts& host);
+runtime::host_facts facts_of(const host_words& host);
+
 shard_order order_of(const cluster_plan& plan, std::size_t rank);
 // Error: mismatch when the order's ranges are not five pairs.
 result<runtime::runner_options> options_of(const shard_order& order, const cluster_config& config);

@@ -9,7 +9,7 @@
 #include "dinfer/error.hpp"
 #include "net/http/server.hpp"
 #include "net/openai/engine_link.hpp"
-#include "runtime/parallel/layout.hpp"
+#include "runtime/parallel/placement.hpp"
 #include "runtime/runner.hpp"
 #include "runtime/schedule/scheduler.hpp"
 
@@ -43,12 +43,6 @@ struct cluster_plan {
   std::string text;  // for a person: a table and the reason
 };
 
-// What a plan needs to know of a host.
-struct host_facts {
-  std::uint32_t cores = 1;
-  std::uint64_t memory_bytes = 0;
-};
-
 // What a node reads of the model before any weight: nodes compare the fingerprint, gateways serve
 // the rest.
 struct model_head {
@@ -68,8 +62,9 @@ class front {
   virtual void stop(std::chrono::milliseconds drain) = 0;
 };
 
-using runner_factory =
-    std::function<result<std::unique_ptr<runtime::runner>>(const runtime::runner_options&)>;
+// `here` is the node that the runner works on.
+using runner_factory = std::function<result<std::unique_ptr<runtime::runner>>(
+    const runtime::runner_options&, const node_section& here)>;
 using front_factory = std::function<result<std::unique_ptr<front>>(
     const gateway_section&, std::shared_ptr<net::engine_link>)>;
 
@@ -79,9 +74,10 @@ struct node_parts {
   std::function<result<model_head>(const cluster_config&)> read_model;
   // `hosts[i]` is config.nodes[i]'s. Called on the first node once all nodes with devices are
   // there.
-  std::function<result<cluster_plan>(const cluster_config&, const std::vector<host_facts>& hosts)>
+  std::function<result<cluster_plan>(const cluster_config&,
+                                     const std::vector<runtime::host_facts>& hosts)>
       make_plan;
-  std::function<host_facts()> host;  // this one
+  std::function<runtime::host_facts()> host;  // this one
   // Called as `steps`, `cache` and the queues change, from the scheduler's thread, and with the
   // start of every life of the engine. May be empty.
   std::function<void(const runtime::scheduler_stats&)> on_stats;

@@ -5,7 +5,6 @@
 
 #include "actors/wire.hpp"
 #include "runtime/base/log.hpp"
-#include "runtime/schedule/step_codec.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -74,7 +73,9 @@ void scheduler::add(const submit& message) {
 }
 
 void scheduler::reject(request_id id, error why) {
-  send_batch(gateway_of(id), {}, {{id, std::move(why)}});
+  runtime::token_batch batch;
+  batch.rejected.emplace_back(id, std::move(why));
+  send_batch(gateway_of(id), batch);
 }
 
 void scheduler::take(const step_done& message) {
@@ -110,24 +111,22 @@ void scheduler::plan_all() {
 }
 
 void scheduler::deliver(std::vector<token_event> events) {
-  std::map<std::uint32_t, std::vector<token_event>> parts;
+  std::map<std::uint32_t, runtime::token_batch> parts;
   for (auto& event : events) {
     if (event.finish != finish_reason::none) open_.erase(event.id);
-    parts[gateway_of(event.id)].push_back(std::move(event));
+    parts[gateway_of(event.id)].tokens.push_back(std::move(event));
   }
-  for (const auto& [gateway, part] : parts) send_batch(gateway, part, {});
+  for (const auto& [gateway, part] : parts) send_batch(gateway, part);
   if (!open_.empty()) return;
   for (auto& promise : std::exchange(draining_, {})) promise.deliver(drained{});
 }
 
-void scheduler::send_batch(std::uint32_t gateway, const std::vector<token_event>& events,
-                           const std::vector<std::pair<request_id, error>>& rejected) {
+void scheduler::send_batch(std::uint32_t gateway, const runtime::token_batch& batch) {
   auto found = gateways_.find(gateway);
   if (found == gateways_.end()) return;  // lost: nobody waits
   const auto stats = core_.stats();
   tell(self_, found->second,
-       token_batch{setup_.config.epoch, stats.running, stats.waiting,
-                   runtime::encode_events(events, rejected)});
+       token_batch{setup_.config.epoch, stats.running, stats.waiting, runtime::encode(batch)});
 }
 
 void scheduler::watch_gateway(std::uint32_t index, const token_sink_actor& gateway) {

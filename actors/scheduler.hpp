@@ -7,6 +7,7 @@
 #include "actors/interfaces.hpp"
 #include "dinfer/config.hpp"
 #include "runtime/schedule/scheduler.hpp"
+#include "runtime/schedule/step_codec.hpp"
 
 #include <deque>
 #include <functional>
@@ -48,8 +49,7 @@ class scheduler {
   void plan_soon();
   void plan_all();
   void deliver(std::vector<token_event> events);
-  void send_batch(std::uint32_t gateway, const std::vector<token_event>& events,
-                  const std::vector<std::pair<request_id, error>>& rejected);
+  void send_batch(std::uint32_t gateway, const runtime::token_batch& batch);
   void fail_all(errc code, const std::string& reason);
   void beat();
   void publish_stats();

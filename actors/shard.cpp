@@ -54,7 +54,7 @@ shard_actor::behavior_type shard::make_behavior() {
 result<shard_loaded> shard::load() {
   setup_.board->lend(nullptr);
   runner_.reset();
-  DINFER_TRY(runner_, setup_.make_runner(setup_.options));
+  DINFER_TRY(runner_, setup_.make_runner(setup_.options, setup_.here));
   setup_.board->lend(runner_.get());
   auto last = now(self_);
   const auto progress = [&](std::uint64_t done, std::uint64_t total) {

@@ -17,6 +17,7 @@ struct shard_setup {
   std::uint32_t rank = 0;
   runtime::runner_options options;
   runner_factory make_runner;
+  node_section here;
   fault_sink_actor faults;
   std::shared_ptr<shard_board> board;
 };

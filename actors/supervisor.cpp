@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::uint32_t most_failures = 5;  // in a row, then the cluster ends
 constexpr milliseconds rest_after_failure{200};
+constexpr milliseconds stable_time{10'000};   // serving this long makes failures forgotten
 constexpr milliseconds answer_timeout{2000};  // of a node that only has to look something up
 
 // Trying again does not help against these.
@@ -71,10 +72,10 @@ supervisor_actor::behavior_type supervisor::make_behavior() {
 }
 
 void supervisor::join(const node_joined& message, const worker_actor& worker) {
-  members_[message.index] = {worker, {message.cores, message.memory_bytes}};
+  members_[message.index] = {worker, facts_of(message.host)};
   say(setup_.on_progress, fmt::format("node {} joined", setup_.config->nodes[message.index].name));
   tell(self_, worker, notice_);
-  form();
+  if (missing_nodes().empty()) form();  // else the next tick says who is missing
 }
 
 void supervisor::lose_node(std::size_t index, const std::string& why) {
@@ -154,6 +155,7 @@ void supervisor::say_missing(const std::vector<std::string>& words) {
 void supervisor::fail(const error& why) {
   if (phase_ == phase::ended || phase_ == phase::waiting) return;
   const bool forming = phase_ == phase::forming;
+  if (!forming && now(self_) - serving_since_ > stable_time) failures_ = 0;
   ++attempt_;
   phase_ = phase::waiting;
   resting_ = true;
@@ -172,7 +174,7 @@ void supervisor::fail(const error& why) {
     return give_up(exit_failure, fmt::format("gave up after {} failures in a row; the last: {}",
                                              failures_, why.message));
   // Shards that lived keep their weights once; when that does not work out they start afresh.
-  rest(forming);
+  rest(forming || failures_ > 1);
 }
 
 void supervisor::rest(bool fresh) {

@@ -20,7 +20,8 @@ namespace dinfer::actors {
 
 struct supervisor_setup {
   std::shared_ptr<const cluster_config> config;
-  std::function<result<cluster_plan>(const cluster_config&, const std::vector<host_facts>&)>
+  std::function<result<cluster_plan>(const cluster_config&,
+                                     const std::vector<runtime::host_facts>&)>
       make_plan;
   dialer_actor dialer;  // to say why a node is missing; may be empty
   bool detached = true;
@@ -45,7 +46,7 @@ class supervisor {
  private:
   struct member {
     worker_actor worker;
-    host_facts host;
+    runtime::host_facts host;
   };
   struct rank_state {
     shard_actor shard;
@@ -97,9 +98,9 @@ class supervisor {
   engine_notice notice_;
   phase phase_ = phase::waiting;
   std::uint64_t attempt_ = 1;
-  std::uint32_t epoch_ = 0, failures_ = 0;  // failures since it last served
+  std::uint32_t epoch_ = 0, failures_ = 0;  // failures in a row, without a stable time between
   bool served_ = false, resting_ = false;
-  clock_time waiting_since_;
+  clock_time waiting_since_, serving_since_;
   std::string missing_said_;
   std::uint64_t percent_said_ = 0;
   std::vector<member> members_;  // by index into config.nodes

@@ -73,7 +73,7 @@ void supervisor::form() {
 void supervisor::plan() {
   announce(net::engine_state::loading, "planning", {});
   if (!plan_) {
-    std::vector<host_facts> hosts;
+    std::vector<runtime::host_facts> hosts;
     for (const auto& node : members_) hosts.push_back(node.host);
     auto made = setup_.make_plan(*setup_.config, hosts);
     if (!made) return fail(made.error());
@@ -228,7 +228,7 @@ void supervisor::start_scheduler() {
 void supervisor::serve() {
   phase_ = phase::serving;
   served_ = true;
-  failures_ = 0;
+  serving_since_ = now(self_);
   announce(net::engine_state::ready, "serving", {});
   for (const auto& [index, gateway] : gateways_) {
     tell(self_, scheduler_, add_gateway{index}, token_sink_actor{gateway});

@@ -51,7 +51,7 @@ sim_cluster::sim_cluster(cluster_options options)
   setup.on_progress = setup.on_error = [this](const std::string& line) { lines_.push_back(line); };
   setup.on_ready = setup.on_progress;
   supervisor_ = spawn_state<supervisor>(system_, false, std::move(setup));
-  hello ours{"a", 0, parts_.build, parts_.protocol, parts_.config_text, "fake", 1, 0};
+  hello ours{"a", 0, parts_.build, parts_.protocol, parts_.config_text, "fake", {}};
   directory_ = spawn_state<directory>(system_, false, directory_setup{config_, ours, supervisor_});
   for (std::uint32_t g = 0; g < options_.gateways; ++g) {
     gateway_entry entry;
@@ -88,8 +88,7 @@ void sim_cluster::spawn_node(std::uint32_t index) {
                 parts_.protocol,
                 parts_.config_text,
                 "fake",
-                1,
-                0};
+                {}};
   if (index == 0)
     for (std::uint32_t g = 0; g < gateways_.size(); ++g)
       setup.gateways.emplace_back(g, gateways_[g].actor);

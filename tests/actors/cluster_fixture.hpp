@@ -30,7 +30,7 @@ struct cluster_options {
   std::uint32_t blocks = 256;
   std::uint32_t max_model_len = 128;
   std::uint32_t seed = 1;
-  std::function<void(runtime::fake_options&)> adjust;
+  std::function<void(runtime::fake_options&)> adjust = {};
 };
 
 // What became of one request.

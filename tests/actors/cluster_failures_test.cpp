@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// A cluster under the test scheduler that loses shards, nodes, gateways and steps at random points:
+// every request ends exactly once, and what is asked after recovery is answered.
+#include "actors/node_process.hpp"
+#include "tests/actors/cluster_fixture.hpp"
+
+namespace dinfer::actors::tests {
+namespace {
+
+struct lost_requests {
+  std::uint32_t failed = 0, finished = 0, refused = 0;
+};
+
+lost_requests count(const sim_cluster& cluster) {
+  lost_requests out;
+  for (const auto& [id, o] : cluster.outcomes()) {
+    INFO("request " << id);
+    CHECK(o.lasts == 1);
+    if (o.rejected) ++out.refused;
+    else if (o.finish == finish_reason::error) ++out.failed;
+    else ++out.finished;
+  }
+  return out;
+}
+
+void submit_some(sim_cluster& cluster, int requests, std::uint32_t gateways) {
+  for (int i = 0; i < requests; ++i) {
+    std::vector<token_id> prompt(1 + cluster.random()() % 10, i);
+    cluster.submit(cluster.random()() % gateways, std::move(prompt), 20);
+    cluster.run_some(cluster.random()() % 15);
+  }
+}
+
+// One more request on gateway 0, which must be served as if nothing had been.
+void check_serves(sim_cluster& cluster) {
+  REQUIRE(cluster.status(0).state == net::engine_state::ready);
+  const auto id = cluster.submit(0, {9, 8, 7}, 5);
+  cluster.run();
+  CHECK(cluster.outcomes().at(id).tokens == cluster.expected({9, 8, 7}, 5));
+}
+
+}  // namespace
+
+TEST_CASE("a failed step ends every request once, and the group starts over") {
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    auto armed = std::make_shared<bool>(true);
+    cluster_options options{.nodes = 2, .pipeline_parallel_size = 2, .gateways = 2, .seed = seed};
+    options.adjust = [armed, seed](runtime::fake_options& fake) {
+      if (fake.layout.rank != static_cast<std::int32_t>(seed % 2)) return;
+      fake.fail_step = [armed, seed](const runtime::step_plan& plan) -> std::optional<error> {
+        if (!*armed || plan.step != 3 + seed % 5) return std::nullopt;
+        *armed = false;
+        return error{errc::device_lost, "the fake device broke", {}};
+      };
+    };
+    sim_cluster cluster(options);
+    cluster.start();
+    submit_some(cluster, 10, 2);
+    cluster.pass(milliseconds(1000));
+    CHECK(!*armed);
+    CHECK(count(cluster).failed > 0);
+    CHECK(cluster.said("rank " + std::to_string(seed % 2)));
+    CHECK(cluster.said("the fake device broke"));
+    CHECK(cluster.said("epoch 2"));
+    check_serves(cluster);
+  }
+}
+
+TEST_CASE("a lost node ends every request once; when it is back the group serves again") {
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    sim_cluster cluster({.nodes = 3, .pipeline_parallel_size = 3, .gateways = 2, .seed = seed});
+    cluster.start();
+    submit_some(cluster, 10, 2);
+    const auto victim = 1 + seed % 2;
+    cluster.kill_node(victim);
+    cluster.run_some(cluster.random()() % 50);
+    submit_some(cluster, 5, 2);
+    cluster.pass(milliseconds(2000));
+    count(cluster);
+    CHECK(cluster.status(0).state == net::engine_state::dead);
+    CHECK(cluster.said(std::string("node ") + static_cast<char>('a' + victim)));
+    cluster.restart_node(victim);
+    cluster.pass(milliseconds(2000));
+    check_serves(cluster);
+  }
+}
+
+TEST_CASE("a lost gateway frees what it had asked for") {
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    sim_cluster cluster({.gateways = 2, .seed = seed});
+    cluster.start();
+    submit_some(cluster, 12, 2);
+    cluster.kill_gateway(1);
+    cluster.run();
+    count(cluster);
+    CHECK(cluster.stats().running == 0);
+    CHECK(cluster.stats().waiting == 0);
+    check_serves(cluster);
+  }
+}
+
+TEST_CASE("a group that always fails gives up and says so") {
+  cluster_options options;
+  options.adjust = [](runtime::fake_options& fake) {
+    fake.fail_step = [](const runtime::step_plan&) -> std::optional<error> {
+      return error{errc::device_lost, "broken for good", {}};
+    };
+  };
+  sim_cluster cluster(options);
+  cluster.start();
+  for (int i = 0; i < 6; ++i) {
+    cluster.submit(0, {1}, 5);
+    cluster.pass(milliseconds(1000));
+  }
+  CHECK(count(cluster).failed == 6);
+  REQUIRE(cluster.exits().size() == 1);
+  CHECK(cluster.exits().front() == exit_failure);
+  CHECK(cluster.said("gave up after 6 failures in a row; the last: rank 0"));
+}
+
+TEST_CASE("nodes that do not come back end the cluster after the start-up limit") {
+  sim_cluster cluster({.nodes = 2, .pipeline_parallel_size = 2});
+  cluster.start();
+  cluster.kill_node(1);
+  cluster.pass(milliseconds(25'000));
+  REQUIRE(cluster.exits().size() == 1);
+  CHECK(cluster.exits().front() == exit_cluster);
+  CHECK(cluster.said("not all nodes joined within 20000 ms"));
+}
+
+TEST_CASE("draining answers what runs and refuses what comes") {
+  for (std::uint32_t seed = 1; seed <= 20; ++seed) {
+    INFO("seed " << seed);
+    sim_cluster cluster({.nodes = 2, .pipeline_parallel_size = 2, .gateways = 2, .seed = seed});
+    cluster.start();
+    submit_some(cluster, 6, 2);
+    cluster.run();
+    submit_some(cluster, 6, 2);
+    post(cluster.node(0), drain_engine{10'000});
+    cluster.run_some(cluster.random()() % 30);
+    submit_some(cluster, 6, 2);
+    cluster.run();
+    const auto all = count(cluster);
+    CHECK(all.failed == 0);
+    CHECK(all.finished >= 6);
+    REQUIRE(cluster.exits().size() == 2);
+    CHECK(cluster.exits() == std::vector<int>{exit_ok, exit_ok});
+  }
+}
+
+}  // namespace dinfer::actors::tests

@@ -120,12 +120,13 @@ void node::not_joined(const error& why) {
   const auto& first = setup_.config->nodes.front();
   const auto limit = milliseconds(setup_.config->health.startup_timeout_ms);
   const auto text = fmt::format("waiting for node {}: {}", first.name, why.message);
-  if (now(self_) - started_ + backoff_ > limit)
+  const auto left = limit - std::chrono::duration_cast<milliseconds>(now(self_) - started_);
+  if (left <= milliseconds(0))
     return end(exit_cluster, fmt::format("could not join node {} within {} ms: {}", first.name,
                                          limit.count(), why.message));
   if (setup_.on_progress && text != said_) setup_.on_progress(text);
   said_ = text;
-  later(self_, backoff_, me<node_actor>(self_), join_now{});
+  later(self_, std::min(backoff_, left), me<node_actor>(self_), join_now{});
   backoff_ = std::min(2 * backoff_, most_backoff);
 }
 

@@ -89,7 +89,7 @@ struct node_process::impl {
 
   node_options options;
   std::shared_ptr<const cluster_config> config;
-  std::optional<system_config> settings;
+  std::unique_ptr<system_config> settings;
   std::unique_ptr<caf::actor_system> system;
   std::vector<served_gateway> gateways;
   dialer_actor dialer;
@@ -117,7 +117,8 @@ result<void> node_process::impl::start() {
              parts.config_text,
              head.fingerprint,
              words_of(parts.host())};
-  settings.emplace(system_options{config->health, parts.protocol, config->nodes.size() > 1, false});
+  settings = std::make_unique<system_config>(
+      system_options{config->health, parts.protocol, config->nodes.size() > 1, false});
   system = std::make_unique<caf::actor_system>(*settings);
   system->await_actors_before_shutdown(false);
   for (const auto& [index, section] : gateways_of(*config, options.node_index))
@@ -244,14 +245,18 @@ void node_process::impl::take_down() {
   if (system->registry().running() == 0) return;
   DINFER_LOG_ERROR("{} actors do not end; leaving without them", system->registry().running());
   [[maybe_unused]] auto* abandoned = system.release();
-  [[maybe_unused]] auto* its_settings = new std::optional<system_config>(std::move(settings));
+  [[maybe_unused]] auto* its_settings = settings.release();
 }
 
 node_process::node_process(node_options options)
     : impl_(std::make_unique<impl>(std::move(options))) {}
 
 node_process::~node_process() {
-  abort();
+  {
+    const std::lock_guard lock(impl_->mutex);
+    if (!impl_->code) impl_->code = exit_failure;
+  }
+  impl_->ended.notify_all();
   impl_->take_down();
 }
 

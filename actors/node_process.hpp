@@ -53,7 +53,7 @@ struct node_status {
 class node_process {
  public:
   explicit node_process(node_options options);
-  ~node_process();  // abort(), then waits for its actors within a bound
+  ~node_process();  // as abort(), then waits for its actors within a bound
   node_process(const node_process&) = delete;
   node_process& operator=(const node_process&) = delete;
 

@@ -136,7 +136,8 @@ void scheduler::watch_gateway(std::uint32_t index, const token_sink_actor& gatew
   }
   gateways_[index] = gateway;
   watch_.on_down(gateway, [this, index](const caf::error& why) {
-    DINFER_LOG_WARN("gateway {} is gone: {}", index, text_of(why));
+    if (why != caf::exit_reason::user_shutdown)
+      DINFER_LOG_WARN("gateway {} is gone: {}", index, text_of(why));
     lose_gateway(index);
   });
 }

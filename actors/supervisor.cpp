@@ -15,6 +15,7 @@ namespace dinfer::actors {
 namespace {
 
 constexpr std::uint32_t most_failures = 5;  // in a row, then the cluster ends
+constexpr milliseconds first_look{100};
 constexpr milliseconds rest_after_failure{200};
 constexpr milliseconds stable_time{10'000};   // serving this long makes failures forgotten
 constexpr milliseconds answer_timeout{2000};  // of a node that only has to look something up
@@ -46,7 +47,8 @@ supervisor::~supervisor() {
 }
 
 supervisor_actor::behavior_type supervisor::make_behavior() {
-  tell(self_, me<supervisor_actor>(self_), form_tick{attempt_});
+  // Not at once: the first node itself is about to join.
+  later(self_, first_look, me<supervisor_actor>(self_), form_tick{attempt_});
   return {
       [this](const shard_failed& m) {
         if (phase_ != phase::serving || m.epoch != epoch_) return;

@@ -63,6 +63,7 @@ TEST_CASE("a failed step ends every request once, and the group starts over") {
     CHECK(cluster.said("rank " + std::to_string(seed % 2)));
     CHECK(cluster.said("the fake device broke"));
     CHECK(cluster.said("epoch 2"));
+    CHECK(cluster.runners_made() == 2);  // the shards kept their weights
     check_serves(cluster);
   }
 }
@@ -85,6 +86,67 @@ TEST_CASE("a lost node ends every request once; when it is back the group serves
     cluster.pass(milliseconds(2000));
     check_serves(cluster);
   }
+}
+
+TEST_CASE("a step without a result ends the requests once its deadline has passed") {
+  // Takes one step of epoch 1 and does nothing with it.
+  class forgetful : public runtime::runner {
+   public:
+    explicit forgetful(std::unique_ptr<runtime::runner> real) : real_(std::move(real)) {}
+    result<void> load(const runtime::load_progress& p) override { return real_->load(p); }
+    result<runtime::cache_size> size_cache() override { return real_->size_cache(); }
+    result<std::string> card() override { return real_->card(); }
+    result<void> connect(std::span<const std::string> cards, milliseconds limit) override {
+      return real_->connect(cards, limit);
+    }
+    result<void> start_cache(std::span<const std::uint32_t> blocks,
+                             runtime::epoch_id epoch) override {
+      return real_->start_cache(blocks, epoch);
+    }
+    void execute(const runtime::step_plan& plan, const runtime::result_sink& sink) override {
+      if (plan.epoch > 1 || plan.step < 3) real_->execute(plan, sink);
+    }
+    runtime::rank_report report() const override { return real_->report(); }
+    void abort() noexcept override { real_->abort(); }
+
+   private:
+    std::unique_ptr<runtime::runner> real_;
+  };
+  cluster_options options{.nodes = 2, .pipeline_parallel_size = 2};
+  options.wrap = [](std::unique_ptr<runtime::runner> real, const runtime::rank_layout& layout) {
+    if (layout.rank == 0) return real;
+    return std::unique_ptr<runtime::runner>(std::make_unique<forgetful>(std::move(real)));
+  };
+  sim_cluster cluster(options);
+  cluster.start();
+  const auto id = cluster.submit(0, {1, 2}, 10);
+  cluster.pass(milliseconds(4000));
+  CHECK(cluster.outcomes().at(id).lasts == 0);
+  CHECK(cluster.status(0).last_step_age_ms >= 3000);
+  cluster.pass(milliseconds(2500));
+  const auto& o = cluster.outcomes().at(id);
+  CHECK(o.lasts == 1);
+  CHECK(o.finish == finish_reason::error);
+  CHECK(o.message.find("step 3 had no result after") != std::string::npos);
+  check_serves(cluster);
+}
+
+TEST_CASE("the directory tells who is there and what the engine does") {
+  sim_cluster cluster({.nodes = 2, .pipeline_parallel_size = 2});
+  cluster.start();
+  auto state = cluster.cluster_state();
+  CHECK(state.engine.state == static_cast<std::uint8_t>(net::engine_state::ready));
+  CHECK(state.engine.epoch == 1);
+  REQUIRE(state.nodes.size() == 2);
+  CHECK(state.nodes[1].name == "b");
+  CHECK(state.nodes[1].alive);
+  cluster.kill_node(1);
+  cluster.pass(milliseconds(500));
+  state = cluster.cluster_state();
+  CHECK(state.engine.state == static_cast<std::uint8_t>(net::engine_state::dead));
+  CHECK(state.nodes[0].alive);
+  CHECK(!state.nodes[1].alive);
+  CHECK(state.nodes[1].note.substr(0, 4) == "lost");
 }
 
 TEST_CASE("a lost gateway frees what it had asked for") {

@@ -2,6 +2,8 @@
 // See cluster_fixture.hpp.
 #include "tests/actors/cluster_fixture.hpp"
 
+#include "actors/wire.hpp"
+
 #include <algorithm>
 #include <utility>
 
@@ -43,6 +45,14 @@ sim_cluster::sim_cluster(cluster_options options)
   fakes.vocabulary = 1000;
   fakes.adjust = options_.adjust;
   parts_ = fake_parts(*config_, std::move(fakes));
+  parts_.make_runner = [this, make = parts_.make_runner](
+                           const runtime::runner_options& rank,
+                           const node_section& here) -> result<std::unique_ptr<runtime::runner>> {
+    ++runners_made_;
+    DINFER_TRY(auto made, make(rank, here));
+    if (options_.wrap) made = options_.wrap(std::move(made), rank.layout);
+    return made;
+  };
   supervisor_setup setup;
   setup.config = config_;
   setup.make_plan = parts_.make_plan;
@@ -168,6 +178,16 @@ void sim_cluster::take(net::engine_events events) {
     o.rejected = true;
     o.message = why.message;
   }
+}
+
+cluster_status sim_cluster::cluster_state() {
+  cluster_status out;
+  caf::scoped_actor self{system_};
+  auto answer = self->request(directory_, milliseconds(1000), status_query{});
+  run();
+  answer.receive([&](const cluster_status& status) { out = status; },
+                 [](const caf::error& why) { FAIL(text_of(why)); });
+  return out;
 }
 
 void sim_cluster::kill_node(std::uint32_t index) {

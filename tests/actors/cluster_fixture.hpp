@@ -31,6 +31,10 @@ struct cluster_options {
   std::uint32_t max_model_len = 128;
   std::uint32_t seed = 1;
   std::function<void(runtime::fake_options&)> adjust = {};
+  // Puts a runner around a rank's fake.
+  std::function<std::unique_ptr<runtime::runner>(std::unique_ptr<runtime::runner>,
+                                                 const runtime::rank_layout&)>
+      wrap = {};
 };
 
 // What became of one request.
@@ -72,6 +76,8 @@ class sim_cluster {
   const std::vector<std::string>& lines() const { return lines_; }
   bool said(const std::string& part) const;
   const std::vector<int>& exits() const { return exits_; }
+  int runners_made() const { return runners_made_; }
+  cluster_status cluster_state();
   std::mt19937& random() { return random_; }
 
  private:
@@ -98,6 +104,7 @@ class sim_cluster {
   runtime::scheduler_stats stats_;
   std::vector<std::string> lines_;
   std::vector<int> exits_;
+  int runners_made_ = 0;
 };
 
 }  // namespace dinfer::actors::tests

@@ -24,6 +24,7 @@ namespace dinfer::actors {
 namespace {
 
 constexpr int streams = 4;
+using std::chrono::milliseconds;
 using arguments = std::map<std::string, std::string>;
 
 void line(const std::string& text) {

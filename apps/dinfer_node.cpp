@@ -146,8 +146,7 @@ int print_plan(const node_command& command, const actors::node_parts& parts) {
   return 0;
 }
 
-int serve(node_command command, std::shared_ptr<runtime::metrics_registry> metrics,
-          actors::node_parts parts) {
+int serve(node_command command, actors::node_parts parts) {
   console out;
   greet(out, command);
   const std::chrono::milliseconds drain(command.config.health.shutdown_timeout_ms);
@@ -184,9 +183,8 @@ int main_of(int argc, char** argv) {
   runtime::open_log(command.config.log.level, command.config.log.format == "json", node.name);
   auto metrics = std::make_shared<runtime::metrics_registry>();
   auto parts = actors::default_parts(command.config, metrics);
-  const int code = command.action == node_action::run
-                       ? serve(std::move(command), metrics, std::move(parts))
-                       : print_plan(command, parts);
+  const int code = command.action == node_action::run ? serve(std::move(command), std::move(parts))
+                                                      : print_plan(command, parts);
   runtime::close_log();
   return code;
 }

@@ -5,6 +5,7 @@
 #include "actors/scheduler.hpp"
 #include "actors/supervisor.hpp"
 #include "actors/wire.hpp"
+#include "runtime/parallel/placement.hpp"
 
 #include <fmt/format.h>
 
@@ -16,6 +17,14 @@
 namespace dinfer::actors {
 
 namespace {
+
+// Something to paste into a shell.
+std::string curl_line(const gateway_section& gateway) {
+  return fmt::format(
+      "curl http://{}:{}/v1/chat/completions -H 'Content-Type: application/json' "
+      R"(-d '{{"messages": [{{"role": "user", "content": "Hello!"}}]}}')",
+      gateway.address, gateway.port);
+}
 
 constexpr milliseconds look_interval{1000};    // at who is missing
 constexpr milliseconds spawn_timeout{10'000};  // a node spawns a shard or a stage
@@ -120,9 +129,10 @@ void supervisor::load() {
       [this](std::size_t rank, const shard_loaded& done) {
         ranks_[rank].loaded = true;
         say(setup_.on_progress,
-            fmt::format("{}: {:.1f} MiB of weights in {} ms",
+            fmt::format("{}: {:.1f} MiB of weights ({} bytes, {} of them replicated) in {} ms",
                         rank_words(*setup_.config, *plan_, rank),
-                        static_cast<double>(done.weight_bytes) / (1 << 20), done.load_ms));
+                        static_cast<double>(done.weight_bytes) / (1 << 20), done.weight_bytes,
+                        done.replicated_bytes, done.load_ms));
       },
       [this] { size(); });
 }
@@ -238,8 +248,9 @@ void supervisor::serve() {
   auto blocks = offer.blocks.empty() ? 0 : offer.blocks.front();
   for (const auto& other : offers_)
     if (!other.blocks.empty()) blocks = std::min(blocks, other.blocks.front());
-  say(setup_.on_ready, fmt::format("ready: {} ranks, {} blocks of {} tokens, epoch {}",
-                                   ranks_.size(), blocks, offer.block_size, epoch_));
+  say(setup_.on_ready, runtime::render_cache(blocks, offer.block_size, plan_->max_model_len));
+  say(setup_.on_ready, fmt::format("ready: {} ranks, epoch {}", ranks_.size(), epoch_));
+  for (const auto& gateway : setup_.config->gateways) say(setup_.on_ready, curl_line(gateway));
 }
 
 }  // namespace dinfer::actors

@@ -44,6 +44,7 @@ engine_metrics::engine_metrics(runtime::metrics_registry& registry, const std::s
       waiting_(make_.make_gauge("num_requests_waiting", "Requests that wait for a slot.")),
       cache_usage_(make_.make_gauge("kv_cache_usage_perc", "Part of the KV cache in use, 0 to 1.")),
       blocks_(make_.make_gauge("kv_cache_blocks", "Blocks of the KV cache.")),
+      blocks_used_(make_.make_gauge("kv_cache_blocks_used", "Blocks that requests hold.")),
       preemptions_(make_.make_counter("num_preemptions_total", "Sequences put back in the queue.")),
       prompt_tokens_(make_.make_counter("prompt_tokens_total", "Prompt tokens computed.")),
       generation_tokens_(make_.make_counter("generation_tokens_total", "Tokens generated.")),
@@ -64,6 +65,7 @@ void engine_metrics::update(const runtime::scheduler_stats& stats) {
   waiting_.each([&](auto& m) { m.set(stats.waiting); });
   cache_usage_.each([&](auto& m) { m.set(usage); });
   blocks_.each([&](auto& m) { m.set(stats.blocks_total); });
+  blocks_used_.each([&](auto& m) { m.set(stats.blocks_used); });
   preemptions_.each([&](auto& m) { m.set_total(stats.preemptions); });
   prompt_tokens_.each([&](auto& m) { m.set_total(stats.prompt_tokens); });
   generation_tokens_.each([&](auto& m) { m.set_total(stats.generation_tokens); });

@@ -57,7 +57,7 @@ class engine_metrics {
 
  private:
   twin_maker make_;
-  twin_gauge running_, waiting_, cache_usage_, blocks_;
+  twin_gauge running_, waiting_, cache_usage_, blocks_, blocks_used_;
   twin_counter preemptions_, prompt_tokens_, generation_tokens_, prefix_queries_, prefix_hits_,
       steps_;
   twin_histogram iteration_tokens_, step_seconds_;

@@ -38,7 +38,7 @@ def answers(cluster, prompts):
 
 def weight_bytes(cluster):
     """Bytes of weights per rank, as the nodes report them."""
-    found = re.findall(r"rank (\d+): weights (\d+) bytes, replicated (\d+) bytes", cluster.log())
+    found = re.findall(r"rank (\d+) .*?\((\d+) bytes, (\d+) of them replicated\)", cluster.log())
     return {int(rank): (int(weights), int(replicated)) for rank, weights, replicated in found}
 
 

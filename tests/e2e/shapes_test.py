@@ -22,6 +22,9 @@ SHAPES = {
 }
 
 
+EMBEDDING_BYTES = 49152 * 576 // 32 * 34  # Q8_0
+
+
 def devices(counts):
     return [[f"cpu:{i}" for i in range(n)] for n in counts]
 
@@ -60,8 +63,9 @@ def run(name, spread, budget, prompts, whole):
     assert len(held) == tp * pp, f"{name}: weights of {len(held)} ranks reported, not {tp * pp}"
     total = sum(w for w, _ in held.values())
     if whole:
-        # A stage's replicated tensors are held once by each of its ranks; only the copies are allowed on top.
-        copies = sum(r for _, r in held.values())
+        # On top of one process: the tensors that every rank of a stage holds, and the tied embedding, which the
+        # first stage looks up and the last stage multiplies with.
+        copies = sum(r for _, r in held.values()) + (EMBEDDING_BYTES if pp > 1 else 0)
         assert total <= 1.05 * whole + copies, f"{name}: {total} bytes of weights, one process holds {whole}"
     print(f"{name:11} {'processes' if spread else 'threads':9} budget {budget:3}: {len(prompts)} prompts equal, ready {ready:.1f} s, "
           f"all {time.monotonic() - began:.1f} s, weights {' + '.join(f'{w / 1e6:.1f}' for w, _ in held.values())} MB", flush=True)

@@ -206,6 +206,10 @@ TEST_CASE("flags win over the file, and without a file make one node with enough
   REQUIRE(apply_setting(*config, "host", "0.0.0.0"));
   CHECK(config->model.max_model_len == 4000);
   CHECK_FALSE(config->cache.prefix_caching);
+  const auto open_to_all = check_config(*config);
+  REQUIRE_FALSE(open_to_all);
+  CHECK(open_to_all.error().message.find("api_keys_file") != std::string::npos);
+  REQUIRE(apply_setting(*config, "host", "127.0.0.5"));
   REQUIRE(check_config(*config));
   REQUIRE(apply_setting(*config, "tensor-parallel-size", "4"));
   const auto checked = check_config(*config);

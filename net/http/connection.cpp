@@ -65,6 +65,9 @@ class socket_connection final : public connection,
   void start() override {
     error_code ignored;
     socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+    // Without a bound the kernel keeps megabytes for a reader that has stopped.
+    socket_.set_option(asio::socket_base::send_buffer_size(host_.limits->socket_send_bytes),
+                       ignored);
     asio::co_spawn(
         *host_.context, [self = shared_from_this()] { return self->run(); }, asio::detached);
   }

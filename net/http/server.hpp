@@ -29,6 +29,7 @@ struct http_limits {
   std::uint32_t connections = 4096, connections_per_address = 128;
   std::uint32_t stream_chunks = 256;  // buffered for a slow reader, then the stream is aborted
   std::uint64_t stream_bytes = 1 << 20;
+  std::int32_t socket_send_bytes = 128 * 1024;  // in the kernel, which doubles it
 };
 
 // What is served. `words` and `chat` may be null while the model loads; they are set once by

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The same greedy tokens from every shape of a cluster, equal to transformers' in float32.
 
-    shapes_test.py [--prompts 10] [--budgets 16,64,512] [--only NAME]
+    shapes_test.py [--prompts 10] [--budgets 16,64,512] [--only SHAPE] [--dequantize]
 """
 import argparse
 import concurrent.futures
@@ -9,7 +9,7 @@ import re
 import sys
 import time
 
-from cluster import GOLDEN, Cluster
+from cluster import GOLDEN, MODEL, Cluster
 
 # name: (tensor parallel, pipeline parallel, layers per stage, devices per process when spread)
 SHAPES = {
@@ -22,7 +22,7 @@ SHAPES = {
 }
 
 
-EMBEDDING_BYTES = 49152 * 576 // 32 * 34  # Q8_0
+EMBEDDING_BYTES = {False: 49152 * 576 // 32 * 34, True: 49152 * 576 * 4}  # Q8_0, float32
 
 
 def devices(counts):
@@ -45,14 +45,15 @@ def weight_bytes(cluster):
     return {int(rank): (int(weights), int(replicated)) for rank, weights, replicated in found}
 
 
-def run(name, spread, budget, prompts, whole):
+def run(name, spread, budget, prompts, whole, dequantize):
     tp, pp, layers, counts = SHAPES[name]
     nodes = devices(counts if spread else [sum(counts)])
     parallel = {"tensor_parallel_size": tp, "pipeline_parallel_size": pp}
     if layers:
         parallel["pp_layers"] = layers
     began = time.monotonic()
-    with Cluster(nodes, parallel=parallel, scheduler={"max_num_seqs": 16, "max_num_batched_tokens": budget}) as c:
+    model = {"path": MODEL, "served_name": "smollm2", "dequantize": dequantize}
+    with Cluster(nodes, model=model, parallel=parallel, scheduler={"max_num_seqs": 16, "max_num_batched_tokens": budget}) as c:
         c.wait_ready()
         ready = time.monotonic() - began
         got = answers(c, prompts)
@@ -65,7 +66,7 @@ def run(name, spread, budget, prompts, whole):
     if whole:
         # On top of one process: the tensors that every rank of a stage holds, and the tied embedding, which the
         # first stage looks up and the last stage multiplies with.
-        copies = sum(r for _, r in held.values()) + (EMBEDDING_BYTES if pp > 1 else 0)
+        copies = sum(r for _, r in held.values()) + (EMBEDDING_BYTES[dequantize] if pp > 1 else 0)
         assert total <= 1.05 * whole + copies, f"{name}: {total} bytes of weights, one process holds {whole}"
     print(f"{name:11} {'processes' if spread else 'threads':9} budget {budget:3}: {len(prompts)} prompts equal, ready {ready:.1f} s, "
           f"all {time.monotonic() - began:.1f} s, weights {' + '.join(f'{w / 1e6:.1f}' for w, _ in held.values())} MB", flush=True)
@@ -76,7 +77,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--prompts", type=int, default=10)
     parser.add_argument("--budgets", default="16,64,512")
-    parser.add_argument("--only")
+    parser.add_argument("--only", metavar="SHAPE")
+    parser.add_argument("--dequantize", action="store_true", help="weights expanded to float32")
     args = parser.parse_args()
     prompts = GOLDEN[:args.prompts]
     whole = None
@@ -85,7 +87,7 @@ def main():
             continue
         for spread in [False, True] if len(counts) > 1 else [False]:
             for budget in map(int, args.budgets.split(",")):
-                total = run(name, spread, budget, prompts, whole)
+                total = run(name, spread, budget, prompts, whole, args.dequantize)
                 if name == "tp1":
                     whole = total
     return 0

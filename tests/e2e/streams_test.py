@@ -7,7 +7,7 @@ import time
 
 import openai
 
-from cluster import Cluster
+from cluster import MODEL, Cluster
 
 CLIENTS, TOKENS = 64, 32
 WORDS = "river stone cloud garden window paper silver market engine signal forest morning letter bridge winter".split()
@@ -114,7 +114,7 @@ def shared_prefix(cluster):
 
 
 def main():
-    with Cluster([["cpu:0"]], scheduler={"max_num_seqs": 64}, model={"max_model_len": 8192, **model()}) as c:
+    with Cluster([["cpu:0"]], scheduler={"max_num_seqs": 64}, model={"max_model_len": 8192, "path": MODEL, "served_name": "smollm2"}) as c:
         c.wait_ready()
         alone = asyncio.run(single_streams(c))
         began = time.monotonic()
@@ -125,18 +125,13 @@ def main():
         asyncio.run(slow_reader(c))
     # 64 sequences of about 55 tokens want 4 blocks each; 100 blocks cannot hold them.
     with Cluster([["cpu:0"]], scheduler={"max_num_seqs": 64}, cache={"blocks": 100, "prefix_caching": False},
-                 model={"max_model_len": 1024, **model()}) as c:
+                 model={"max_model_len": 1024, "path": MODEL, "served_name": "smollm2"}) as c:
         c.wait_ready()
         assert asyncio.run(all_streams(c)) == alone
         preemptions = c.metric("vllm:num_preemptions_total")
         assert preemptions > 0
         print(f"a cache too small for all: {preemptions:.0f} preemptions, texts equal", flush=True)
     return 0
-
-
-def model():
-    from cluster import MODEL
-    return {"path": MODEL, "served_name": "smollm2"}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -32,7 +33,7 @@ class console {
 
   void progress(const std::string& line) {
     if (!terminal_) return say(line);
-    std::fprintf(stderr, "\r\033[K%s", line.c_str());
+    std::fprintf(stderr, "\r\033[K%s%s", bar(line).c_str(), line.c_str());
     std::fflush(stderr);
     open_ = true;
   }
@@ -44,6 +45,16 @@ class console {
   }
 
  private:
+  // "loading weights: 72 %" gets a bar in front; other lines none.
+  static std::string bar(const std::string& line) {
+    constexpr int width = 30;
+    const auto colon = line.rfind(": ");
+    if (colon == std::string::npos || !line.ends_with(" %")) return {};
+    const int percent = std::clamp(std::atoi(line.c_str() + colon + 2), 0, 100);
+    const auto filled = static_cast<std::size_t>(width * percent / 100);
+    return "[" + std::string(filled, '#') + std::string(width - filled, '.') + "] ";
+  }
+
   const bool terminal_;
   std::atomic<bool> open_{false};
 };

@@ -33,7 +33,7 @@ struct sequence_start {
   std::uint32_t adapter = 0;
   std::vector<token_id> stop_tokens;  // what min_tokens forbids: eos and stop_token_ids
   std::vector<token_id> history;      // tokens 0.. that this slot will not compute (cached prefix);
-                                  // only when the sequence is penalised, else empty
+                                      // only when the sequence is penalised, else empty
 };
 
 struct block_append {

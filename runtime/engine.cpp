@@ -25,6 +25,7 @@ struct engine::impl {
   std::unique_ptr<runtime::runner> runner;
   std::optional<runtime::scheduler> scheduler;
   runtime::request_bounds bounds;
+  bool failed = false;  // a plan has no result, and never will
 
   result<void> run(engine& self, std::span<const std::vector<token_id>> prompts,
                    const sampling_params& sampling, std::vector<std::vector<token_id>>& outputs);
@@ -112,13 +113,16 @@ void engine::cancel(request_id id) { impl_->scheduler->cancel(id, finish_reason:
 bool engine::busy() const { return impl_->busy(); }
 
 result<std::vector<token_event>> engine::step() {
+  if (impl_->failed) return fail(errc::unavailable, "an earlier step failed");
   result<std::vector<token_event>> events;
   if (const auto plan = impl_->scheduler->plan()) {
+    impl_->failed = true;
     result<runtime::step_result> done = fail(errc::internal, "the step ended without a result");
     impl_->runner->execute(*plan, [&](result<runtime::step_result> r) { done = std::move(r); });
     if (!done) return tl::unexpected(std::move(done).error());
     events = impl_->scheduler->apply(*done);
     if (!events) return events;
+    impl_->failed = false;
   }
   auto ended = impl_->scheduler->take_events();
   std::ranges::move(ended, std::back_inserter(*events));

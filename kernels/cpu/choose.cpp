@@ -12,6 +12,7 @@ namespace dinfer::kernels::cpu {
 namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr float large = 1e38F;  // the most that a logit may be
 
 // Finite for every temperature, so that 0 * scale is 0.
 float scale_of(const sampling_params& params) { return std::min(1.0F / params.temperature, 1e30F); }
@@ -94,7 +95,6 @@ std::vector<candidate> nucleus(const kernel_table& kernels, std::span<const floa
 }  // namespace
 
 void make_finite(std::span<float> x) {
-  constexpr float large = 1e38F;
   for (float& v : x) {
     v = v < large ? v : v >= large ? large : -infinity;  // NaN fails both comparisons
   }
@@ -115,7 +115,8 @@ void adjust(logit_span row, const sampling_params& params, std::span<const token
     for (const auto& [token, seen] : history.tokens) {
       float* v = find(token);
       if (v == nullptr) continue;
-      *v = *v > 0 ? *v / params.repetition_penalty : *v * params.repetition_penalty;
+      *v =
+          *v > 0 ? std::min(*v / params.repetition_penalty, large) : *v * params.repetition_penalty;
       if (seen.output == 0) continue;
       *v -= params.presence_penalty;
       *v -= params.frequency_penalty * static_cast<float>(seen.output);

@@ -63,15 +63,22 @@ void thread_pool::aligned_free::operator()(float* p) const noexcept { std::free(
 thread_pool::thread_pool(std::uint32_t threads, std::int32_t first_core)
     : scratch_(threads == 0 ? 1 : threads) {
   if (first_core >= 0) pin(first_core);
-  for (std::uint32_t i = 1; i < this->threads(); ++i) {
-    workers_.emplace_back([this, i, first_core] {
-      if (first_core >= 0) pin(first_core + static_cast<std::int32_t>(i));
-      work(i);
-    });
+  try {
+    for (std::uint32_t i = 1; i < this->threads(); ++i) {
+      workers_.emplace_back([this, i, first_core] {
+        if (first_core >= 0) pin(first_core + static_cast<std::int32_t>(i));
+        work(i);
+      });
+    }
+  } catch (...) {  // a limit on threads or memory: those that run must end first
+    stop();
+    throw;
   }
 }
 
-thread_pool::~thread_pool() {
+thread_pool::~thread_pool() { stop(); }
+
+void thread_pool::stop() {
   stop_.store(true);
   generation_.fetch_add(1);
   generation_.notify_all();

@@ -18,6 +18,7 @@ namespace dinfer::kernels::cpu {
 class thread_pool {
  public:
   // Pins thread i, the constructing one being 0, to core first_core + i when first_core >= 0.
+  // Throws std::system_error when a thread cannot be started.
   thread_pool(std::uint32_t threads, std::int32_t first_core);
   ~thread_pool();
   thread_pool(const thread_pool&) = delete;
@@ -52,6 +53,7 @@ class thread_pool {
     std::size_t floats = 0;
   };
 
+  void stop();
   void start(std::int64_t chunks, void* body, call function);
   void work(std::uint32_t thread);
   bool take_one(std::uint32_t thread);

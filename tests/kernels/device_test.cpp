@@ -3,7 +3,10 @@
 #include "kernels/tensor.hpp"
 #include "tests/kernels/support.hpp"
 
+#include <sys/resource.h>
+
 #include <atomic>
+#include <fstream>
 
 using namespace dinfer;
 using namespace dinfer::kernels;
@@ -74,6 +77,26 @@ TEST_CASE("a device without graphs says so") {
   const auto d = open_cpu(1);
   CHECK_THROWS_AS(d->begin_capture(), device_error);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("threads that cannot be started are an error, and those that could be end") {
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
+  rlim_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  REQUIRE(pages > 0);
+  rlimit tight = before;
+  tight.rlim_cur = pages * 4096 + (rlim_t{200} << 20);  // stacks of some threads, not of all
+  REQUIRE(setrlimit(RLIMIT_AS, &tight) == 0);
+  device_options many;
+  many.cpu_threads = 1024;
+  const auto opened = open_device("cpu:0", many);
+  REQUIRE(setrlimit(RLIMIT_AS, &before) == 0);
+  REQUIRE_FALSE(opened);
+  CHECK(opened.error().code == errc::unavailable);
+  CHECK(opened.error().message.find("threads") != std::string::npos);
+}
+#endif
 
 TEST_CASE("a thread pool runs every chunk once, run after run") {
   for (const std::uint32_t threads : {1U, 2U, 5U}) {

@@ -139,6 +139,20 @@ TEST_CASE("bias and penalties change the greedy choice as their formulas say") {
   }
 }
 
+TEST_CASE("the smallest repetition penalty leaves log-probabilities numbers") {
+  const auto d = open_cpu(1);
+  const auto s = d->ops().make_sampler(1, 6);
+  auto p = greedy();
+  p.repetition_penalty = 1e-44F;
+  p.logprobs = 6;
+  s->start(0, p, {});
+  s->observe(0, std::vector<token_id>{1, 2}, false);
+  const auto drawn = draw(*s, {1.0F, 2.0F, 3.0F, -1.0F, 0.5F, 2.9F}, {0, 0, -1});
+  CHECK(drawn.token == 1);  // both are as large as can be
+  CHECK(std::isfinite(drawn.logprob));
+  for (const auto& t : drawn.top) CHECK(std::isfinite(t.logprob));
+}
+
 TEST_CASE("a slot that is taken anew forgets") {
   const auto d = open_cpu(1);
   const auto s = d->ops().make_sampler(1, 3);

@@ -245,6 +245,9 @@ TEST_CASE("a refusal names the field that the client sent") {
   REQUIRE_FALSE(call);
   CHECK(call.error().message == "top_logprobs must be from 0 to 20, but is 21");
   CHECK(call.error().subject == "top_logprobs");
+  const auto none = net::parse_chat("{" + chat_base + R"(,"max_completion_tokens":0})");
+  REQUIRE_FALSE(none);
+  CHECK(none.error().subject == "max_completion_tokens");
 }
 
 TEST_CASE("whole numbers may be written with a fraction of zero") {

@@ -35,16 +35,24 @@ int main(int argc, char** argv) {
     request.sampling.max_tokens = 32;
     if (auto queued = engine->submit(std::move(request)); !queued) return fail(queued.error());
   }
-  // A token need not be whole characters: what has come of an answer is decoded together.
-  std::vector<std::vector<dinfer::token_id>> answers(static_cast<std::size_t>(argc - 1));
+  struct answer {
+    std::vector<dinfer::token_id> tokens;
+    std::size_t shown = 0;  // bytes of its text
+  };
+  std::vector<answer> answers(static_cast<std::size_t>(argc - 1));
   while (engine->busy()) {
     const auto events = engine->step();
     if (!events) return fail(events.error());
     for (const auto& event : *events) {
-      auto& answer = answers[event.id];
-      for (const auto& token : event.tokens) answer.push_back(token.token);
-      std::printf("%d: %s%s\n", static_cast<int>(event.id), engine->decode(answer).c_str(),
-                  event.finish == dinfer::finish_reason::none ? "" : " [end]");
+      auto& a = answers[event.id];
+      for (const auto& token : event.tokens) a.tokens.push_back(token.token);
+      const bool ended = event.finish != dinfer::finish_reason::none;
+      // A token may end inside a character, which then decodes to U+FFFD: wait for the rest.
+      const auto text = engine->decode(a.tokens);
+      if (text.ends_with("\xEF\xBF\xBD") && !ended) continue;
+      std::printf("%d: %s%s\n", static_cast<int>(event.id), text.substr(a.shown).c_str(),
+                  ended ? " [end]" : "");
+      a.shown = text.size();
     }
     std::fflush(stdout);
   }

@@ -83,7 +83,9 @@ void generating_calls::submit(std::shared_ptr<job> prepared) {
       DINFER_LOG_WARN("http: the request field {} is not known and was ignored", name);
 
   answer_style style;
-  style.id = (prepared->kind == call_kind::chat ? "chatcmpl-" : "cmpl-") + context->id;
+  const auto& own_id = prepared->prepared->call.request_id;
+  style.id = (prepared->kind == call_kind::chat ? "chatcmpl-" : "cmpl-") +
+             (own_id.empty() ? context->id : own_id);
   style.created = prepared->now_unix;
   style.model = prepared->model->served->name;
   auto c = std::make_shared<call>(context, prepared->model, std::move(*prepared->prepared),

@@ -201,10 +201,15 @@ void json_fields::integer(std::string_view name, runtime::limit range,
   double number = 0;
   if (value->is_int64()) number = static_cast<double>(value->get_int64());
   else if (value->is_uint64()) number = static_cast<double>(value->get_uint64());
+  else if (value->is_double() && std::trunc(value->get_double()) == value->get_double())
+    number = value->get_double();  // some clients know no integers and send 3.0
   else return wrong(name, "a whole number");
   if (auto checked = runtime::check_limit(range, number); !checked) {
     auto problem = checked.error();
     problem.subject = name;
+    // Rows are shared: top_logprobs is bounded by the row of logprobs.
+    const std::string_view row = runtime::limit_of(range).field;
+    if (problem.message.starts_with(row)) problem.message.replace(0, row.size(), name);
     return refuse(std::move(problem));
   }
   out = static_cast<std::int64_t>(number);  // rows of integers lie within 2^53

@@ -161,11 +161,11 @@ void read_sampling(json_fields& f, sampling_params& s) {
 void read_max_tokens(json_fields& f, generate_call& call) {
   std::optional<std::int64_t> value;
   f.integer("max_tokens", limit::max_tokens, value);
-  if (call.kind == call_kind::chat) f.integer("max_completion_tokens", limit::max_tokens, value);
+  const bool newer = call.kind == call_kind::chat && f.has("max_completion_tokens");
+  if (newer) f.integer("max_completion_tokens", limit::max_tokens, value);
   if (value) call.max_tokens = static_cast<std::uint32_t>(*value);
   if (value && *value == 0 && !call.echo)
-    f.refuse({errc::invalid_argument, "max_tokens must be at least 1, unless echo is true",
-              "max_tokens"});
+    f.wrong(newer ? "max_completion_tokens" : "max_tokens", "at least 1, unless echo is true");
 }
 
 void read_common(json_fields& f, generate_call& call) {

@@ -39,6 +39,13 @@ TEST_CASE("a completion is the prompt, echoed by the simulated engine") {
         R"("completion_tokens":5,"total_tokens":8,"prompt_tokens_details":{"cached_tokens":0}}})");
 }
 
+TEST_CASE("a request's own id names the answer") {
+  const server_fixture f;
+  const auto answer =
+      f.post("/v1/completions", R"({"prompt":"abc","max_tokens":1,"request_id":"mine"})");
+  CHECK(answer.body.starts_with(R"({"id":"cmpl-mine",)"));
+}
+
 TEST_CASE("a chat streams role, pieces, end, usage and done") {
   const server_fixture f;
   const auto events = f.stream("/v1/chat/completions",

@@ -59,9 +59,9 @@ std::vector<field_case> common_cases() {
       number("frequency_penalty", {"-2", "2"}, {"-2.01", "2.01"}),
       number("repetition_penalty", {"2", "0.1"}, {"0", "2.1", "-1"}),
       integer("top_k", {"-1", "0", "40"}, {"-2", "99999999"}),
-      integer("max_tokens", {"1", "16"}, {"0", "-1", "4294967296"}),
+      integer("max_tokens", {"1", "16", "3.0"}, {"0", "-1", "4294967296"}),
       integer("min_tokens", {"0", "1"}, {"-1"}),
-      integer("n", {"1", "16"}, {"0", "17", "-1"}),
+      integer("n", {"1", "16", "2.0"}, {"0", "17", "-1"}),
       integer("priority", {"-5", "5"}, {"1000001"}),
       {"seed",
        {"0", "-1", "18446744073709551615"},
@@ -237,6 +237,24 @@ TEST_CASE("what is not strict JSON is refused") {
   CHECK(accepted(nested(31)));
   CHECK_FALSE(accepted(nested(32)));
   CHECK_FALSE(accepted(nested(100'000)));
+}
+
+TEST_CASE("a refusal names the field that the client sent") {
+  const auto call =
+      net::parse_chat("{" + chat_base + R"(,"logprobs":true,"top_logprobs":21,"n":2.0})");
+  REQUIRE_FALSE(call);
+  CHECK(call.error().message == "top_logprobs must be from 0 to 20, but is 21");
+  CHECK(call.error().subject == "top_logprobs");
+  const auto none = net::parse_chat("{" + chat_base + R"(,"max_completion_tokens":0})");
+  REQUIRE_FALSE(none);
+  CHECK(none.error().subject == "max_completion_tokens");
+}
+
+TEST_CASE("whole numbers may be written with a fraction of zero") {
+  const auto call = net::parse_completion(R"({"prompt":"x","max_tokens":3.0,"n":2e0})");
+  REQUIRE(call);
+  CHECK(call->max_tokens == 3);
+  CHECK(call->n == 2);
 }
 
 TEST_CASE("fields nobody knows are listed, a few of them") {

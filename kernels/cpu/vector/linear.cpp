@@ -82,14 +82,14 @@ struct nibble_reader {
     }
   }
   void pair(int j, lanes& even, lanes& odd) const {
-    quants low, high;
-    load_nibbles(p + quants_at + 16 * j, low, high);
+    const nibbles both = load_nibbles(p + quants_at + 16 * j);
     if constexpr (Fifth) {
-      low = add_fifth_bit(low, p + bits_at + 4 * j);
-      high = add_fifth_bit(high, p + bits_at + 4 * j + 2);
+      even = fma(d, to_float(add_fifth_bit(low(both), p + bits_at + 4 * j)), m);
+      odd = fma(d, to_float(add_fifth_bit(high(both), p + bits_at + 4 * j + 2)), m);
+    } else {
+      even = fma(d, low_to_float(both), m);
+      odd = fma(d, to_float(high(both)), m);
     }
-    even = fma(d, to_float(low), m);
-    odd = fma(d, to_float(high), m);
   }
 };
 

@@ -133,14 +133,19 @@ inline lanes load_i8(const std::byte* p) {
 struct quants {
   __m256i a, b;
 };
-inline void load_nibbles(const std::byte* p, quants& low, quants& high) {
+// Bytes of two quants each.
+struct nibbles {
+  __m256i a, b;
+};
+inline nibbles load_nibbles(const std::byte* p) {
   const auto x = load_128(p);
-  const auto a = _mm256_cvtepu8_epi32(x);
-  const auto b = _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8));
-  const auto mask = _mm256_set1_epi32(15);
-  low = {_mm256_and_si256(a, mask), _mm256_and_si256(b, mask)};
-  high = {_mm256_srli_epi32(a, 4), _mm256_srli_epi32(b, 4)};
+  return {_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))};
 }
+inline quants low(nibbles n) {
+  const auto mask = _mm256_set1_epi32(15);
+  return {_mm256_and_si256(n.a, mask), _mm256_and_si256(n.b, mask)};
+}
+inline quants high(nibbles n) { return {_mm256_srli_epi32(n.a, 4), _mm256_srli_epi32(n.b, 4)}; }
 // Adds 16 where the lane's bit of the 16 at p is set.
 inline quants add_fifth_bit(quants q, const std::byte* p) {
   std::uint16_t bits;
@@ -155,5 +160,6 @@ inline quants add_fifth_bit(quants q, const std::byte* p) {
           _mm256_add_epi32(q.b, _mm256_and_si256(high, sixteen))};
 }
 inline lanes to_float(quants q) { return {_mm256_cvtepi32_ps(q.a), _mm256_cvtepi32_ps(q.b)}; }
+inline lanes low_to_float(nibbles n) { return to_float(low(n)); }
 
 }  // namespace dinfer::kernels::cpu::DINFER_ISA

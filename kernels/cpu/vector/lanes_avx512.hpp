@@ -81,10 +81,19 @@ inline lanes load_i8(const std::byte* p) {
 struct quants {
   __m512i v;
 };
-inline void load_nibbles(const std::byte* p, quants& low, quants& high) {
-  const auto wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-  low.v = _mm512_and_si512(wide, _mm512_set1_epi32(15));
-  high.v = _mm512_srli_epi32(wide, 4);
+// Bytes of two quants each.
+struct nibbles {
+  __m512i v;
+};
+inline nibbles load_nibbles(const std::byte* p) {
+  return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+}
+inline quants low(nibbles n) { return {_mm512_and_si512(n.v, _mm512_set1_epi32(15))}; }
+inline quants high(nibbles n) { return {_mm512_srli_epi32(n.v, 4)}; }
+// One look-up, which reads the low four bits alone.
+inline lanes low_to_float(nibbles n) {
+  const auto table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  return {_mm512_permutexvar_ps(n.v, table)};
 }
 // Adds 16 where the lane's bit of the 16 at p is set.
 inline quants add_fifth_bit(quants q, const std::byte* p) {

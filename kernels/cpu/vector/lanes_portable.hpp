@@ -102,11 +102,24 @@ inline lanes load_i8(const std::byte* p) {
 struct quants {
   std::int32_t v[16];
 };
-inline void load_nibbles(const std::byte* p, quants& low, quants& high) {
-  for (int i = 0; i < 16; ++i) {
-    low.v[i] = static_cast<std::int32_t>(p[i]) & 15;
-    high.v[i] = static_cast<std::int32_t>(p[i]) >> 4;
-  }
+// Bytes of two quants each.
+struct nibbles {
+  std::int32_t v[16];
+};
+inline nibbles load_nibbles(const std::byte* p) {
+  nibbles n;
+  for (int i = 0; i < 16; ++i) n.v[i] = static_cast<std::int32_t>(p[i]);
+  return n;
+}
+inline quants low(const nibbles& n) {
+  quants q;
+  for (int i = 0; i < 16; ++i) q.v[i] = n.v[i] & 15;
+  return q;
+}
+inline quants high(const nibbles& n) {
+  quants q;
+  for (int i = 0; i < 16; ++i) q.v[i] = n.v[i] >> 4;
+  return q;
 }
 // Adds 16 where the lane's bit of the 16 at p is set.
 inline quants add_fifth_bit(quants q, const std::byte* p) {
@@ -117,6 +130,7 @@ inline quants add_fifth_bit(quants q, const std::byte* p) {
 inline lanes to_float(const quants& q) {
   return each([&](int i) { return static_cast<float>(q.v[i]); });
 }
+inline lanes low_to_float(const nibbles& n) { return to_float(low(n)); }
 
 // Philox needs 32-bit words: low and high half of a * b.
 struct words {

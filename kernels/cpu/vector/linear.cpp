@@ -21,35 +21,39 @@ constexpr int group = static_cast<int>(linear_group);
 // A reader expands block `b` of a panel: pair(j) gives the weights of k = 2j and 2j + 1.
 
 struct f32_reader {
+  static constexpr int bytes = 2048;  // of a block
   static constexpr bool plain = true;
   const std::byte* p;
-  void start(const std::byte* panel, std::int64_t b) { p = panel + b * block * 64; }
+  void start(const std::byte* panel, std::int64_t b) { p = panel + b * bytes; }
   lanes one(int k) const { return load(reinterpret_cast<const float*>(p + 64 * k)); }
   void pair(int j, lanes& even, lanes& odd) const { even = one(2 * j), odd = one(2 * j + 1); }
 };
 
 struct f16_reader {
+  static constexpr int bytes = 1024;  // of a block
   static constexpr bool plain = true;
   const std::byte* p;
-  void start(const std::byte* panel, std::int64_t b) { p = panel + b * block * 32; }
+  void start(const std::byte* panel, std::int64_t b) { p = panel + b * bytes; }
   lanes one(int k) const { return load_f16(p + 32 * k); }
   void pair(int j, lanes& even, lanes& odd) const { even = one(2 * j), odd = one(2 * j + 1); }
 };
 
 struct bf16_reader {
+  static constexpr int bytes = 1024;  // of a block
   static constexpr bool plain = true;
   const std::byte* p;
-  void start(const std::byte* panel, std::int64_t b) { p = panel + b * block * 32; }
+  void start(const std::byte* panel, std::int64_t b) { p = panel + b * bytes; }
   lanes one(int k) const { return load_bf16(p + 32 * k); }
   void pair(int j, lanes& even, lanes& odd) const { even = one(2 * j), odd = one(2 * j + 1); }
 };
 
 struct q8_0_reader {
+  static constexpr int bytes = 544;  // of a block
   static constexpr bool plain = false;
   const std::byte* p;
   lanes d;
   void start(const std::byte* panel, std::int64_t b) {
-    p = panel + b * 544;
+    p = panel + b * bytes;
     d = load_f16(p);
   }
   void pair(int j, lanes& even, lanes& odd) const {
@@ -62,13 +66,14 @@ struct q8_0_reader {
 // definition's separate one does; and without an offset, m = -zero * d makes it exact.
 template <bool Fifth, bool Offset, int Bytes>
 struct nibble_reader {
+  static constexpr int bytes = Bytes;
   static constexpr bool plain = false;
   static constexpr int bits_at = Offset ? 64 : 32;
   static constexpr int quants_at = bits_at + (Fifth ? 64 : 0);
   const std::byte* p;
   lanes d, m;
   void start(const std::byte* panel, std::int64_t b) {
-    p = panel + b * Bytes;
+    p = panel + b * bytes;
     d = load_f16(p);
     if constexpr (Offset) {
       m = load_f16(p + 32);
@@ -77,14 +82,14 @@ struct nibble_reader {
     }
   }
   void pair(int j, lanes& even, lanes& odd) const {
-    quants low, high;
-    load_nibbles(p + quants_at + 16 * j, low, high);
+    const nibbles both = load_nibbles(p + quants_at + 16 * j);
     if constexpr (Fifth) {
-      low = add_fifth_bit(low, p + bits_at + 4 * j);
-      high = add_fifth_bit(high, p + bits_at + 4 * j + 2);
+      even = fma(d, to_float(add_fifth_bit(low(both), p + bits_at + 4 * j)), m);
+      odd = fma(d, to_float(add_fifth_bit(high(both), p + bits_at + 4 * j + 2)), m);
+    } else {
+      even = fma(d, low_to_float(both), m);
+      odd = fma(d, to_float(high(both)), m);
     }
-    even = fma(d, to_float(low), m);
-    odd = fma(d, to_float(high), m);
   }
 };
 
@@ -110,6 +115,14 @@ auto with_reader(dtype type, F&& f) {
   }
 }
 
+// Asks for the block after the next few: a panel ends before the hardware has learnt its stream.
+template <class Reader>
+void fetch_ahead(const Reader& reader) {
+  constexpr int ahead = 1536 / Reader::bytes + 1;
+  for (int line = 0; line < Reader::bytes; line += 64)
+    __builtin_prefetch(reader.p + ahead * Reader::bytes + line);
+}
+
 // One row: sums[p][lane] over all k, the weights expanded on their way from memory.
 template <class Reader, int Panels>
 void direct(const panel* panels, const float* x, std::int64_t k, float* sums) {
@@ -118,7 +131,10 @@ void direct(const panel* panels, const float* x, std::int64_t k, float* sums) {
   for (auto& a : acc) a = splat(0.0F);
   const std::int64_t blocks = k / block;
   for (std::int64_t b = 0; b < blocks; ++b, x += block) {
-    for (int p = 0; p < Panels; ++p) readers[p].start(panels[p].data, b);
+    for (int p = 0; p < Panels; ++p) {
+      readers[p].start(panels[p].data, b);
+      fetch_ahead(readers[p]);
+    }
     for (int j = 0; j < block / 2; ++j) {
       const lanes x0 = splat(x[2 * j]), x1 = splat(x[2 * j + 1]);
 #pragma GCC unroll 4

@@ -7,7 +7,7 @@
 #include "tests/runtime/tokenizer/random_text.hpp"
 #include "tests/support/catch.hpp"
 
-#include <chrono>
+#include <ctime>
 #include <map>
 
 using namespace dinfer;
@@ -201,11 +201,11 @@ TEST_CASE("hostile templates end soon and in an error") {
   };
   for (const std::string& source : sources) {
     INFO(source.substr(0, 120));
-    const auto before = std::chrono::steady_clock::now();
+    const std::clock_t before = std::clock();  // of this process: others may hold the cores
     const auto spans = render(source, {});
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - before;
+    const auto took = static_cast<double>(std::clock() - before) / CLOCKS_PER_SEC;
     if (source[0] != '(') CHECK_FALSE(spans);
-    CHECK(took.count() < 2.0);  // well under a second on an idle core
+    CHECK(took < 2.0);  // well under a second
   }
 }
 

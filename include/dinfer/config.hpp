@@ -39,8 +39,9 @@ struct parallel_section {
 
 struct scheduler_section {
   std::uint32_t max_num_seqs = 256;
-  std::uint32_t max_num_batched_tokens = 2048;  // prefill and decode tokens of one step
-  std::uint32_t max_queued_requests = 0;        // 0: 4 x max_num_seqs
+  std::uint32_t max_num_batched_tokens =
+      512;  // prompt and output tokens of one step: what a CPU does in a second
+  std::uint32_t max_queued_requests = 0;  // 0: 4 x max_num_seqs
   std::uint64_t max_queued_tokens = 0;  // 0: 8 x max_model_len x max_num_seqs, at most 16 Mi tokens
 };
 

@@ -92,7 +92,7 @@ TEST_CASE("a fault that names a lost peer waits for the loss of the peer's node"
   const bool node_dies = GENERATE(true, false);
   INFO("node dies " << node_dies);
   auto armed = std::make_shared<bool>(true);
-  cluster_options options{.nodes = 2, .pipeline_parallel_size = 2};
+  cluster_options options{.nodes = 2, .tensor_parallel_size = 2};
   options.adjust = [armed](runtime::fake_options& fake) {
     if (fake.layout.rank != 0) return;
     fake.fail_step = [armed](const runtime::step_plan& plan) -> std::optional<error> {

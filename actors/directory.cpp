@@ -2,6 +2,7 @@
 // See directory.hpp.
 #include "actors/directory.hpp"
 
+#include "actors/node_process.hpp"
 #include "actors/orders.hpp"
 #include "actors/wire.hpp"
 #include "runtime/base/log.hpp"
@@ -38,6 +39,8 @@ caf::result<welcome, supervisor_actor> directory::join(const hello& theirs,
     return {welcome{setup_.ours.node}, setup_.supervisor};
   if (place.worker) {
     watch_.forget(place.worker);
+    tell(self_, place.worker,
+         end_node{exit_cluster, "another process joined as node " + theirs.node});
     lose(theirs.index, "another process joined in its place");
   }
   place = {worker, theirs.build, {}};

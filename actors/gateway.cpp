@@ -6,6 +6,8 @@
 #include "runtime/base/log.hpp"
 #include "runtime/schedule/step_codec.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -24,6 +26,18 @@ net::engine_events rejection(request_id id, error why) {
   return events;
 }
 
+error too_large(const std::string& blob) {
+  const auto request = runtime::decode_request(blob);
+  const auto tokens = request ? request->prompt.size() : 0;
+  const auto rest = blob.size() - std::min(blob.size(), tokens * sizeof(token_id));
+  const auto most = (max_submit_bytes - std::min(rest, max_submit_bytes)) / sizeof(token_id);
+  return {errc::invalid_argument,
+          fmt::format("the prompt has {} tokens; at most {} fit the {} bytes that a request may "
+                      "take inside the cluster",
+                      tokens, most, max_submit_bytes),
+          "prompt"};
+}
+
 error not_ready(const net::engine_status& status) {
   std::string text = "the engine is not ready: " + status.stage;
   if (!status.reason.empty()) text += " (" + status.reason + ")";
@@ -37,7 +51,9 @@ gateway::gateway(gateway_actor::pointer self, gateway_setup setup)
   show({net::engine_state::loading, "joining", {}, 0, 0, 0});
 }
 
-gateway::~gateway() { fail_open(std::numeric_limits<std::uint32_t>::max(), "the node ends"); }
+gateway::~gateway() {
+  fail_open(std::numeric_limits<std::uint32_t>::max(), "the server was stopped");
+}
 
 gateway_actor::behavior_type gateway::make_behavior() {
   return {
@@ -69,10 +85,7 @@ void gateway::forward(const submit& message) {
   if (status_.state != net::engine_state::ready || !scheduler_ || leaving_)
     return setup_.deliver(rejection(message.id, not_ready(setup_.board->status())));
   if (message.blob.size() > max_submit_bytes)
-    return setup_.deliver(rejection(
-        message.id,
-        {errc::invalid_argument,
-         "the request is larger than " + std::to_string(max_submit_bytes) + " bytes", "prompt"}));
+    return setup_.deliver(rejection(message.id, too_large(message.blob)));
   open_.emplace(message.id, epoch_);
   tell(self_, scheduler_, message);
 }

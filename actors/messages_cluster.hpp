@@ -108,7 +108,7 @@ struct stage_order {
 
 DINFER_EMPTY_MESSAGE(drop_shards);   // forget them and their weights
 DINFER_EMPTY_MESSAGE(abort_shards);  // wake every blocked collective
-struct form_tick {                   // the supervisor to itself: look again at who is there
+struct form_tick {                   // the supervisor to itself: look again at how things are
   std::uint64_t attempt = 0;
   static auto fields(auto& x, auto&& f) { return f("form_tick", named{"attempt", x.attempt}); }
 };

@@ -19,6 +19,8 @@ namespace {
 
 constexpr milliseconds first_backoff{100}, most_backoff{1000};
 constexpr milliseconds dial_timeout{10'000}, hello_timeout{5000}, notice_timeout{500};
+// The supervisor's own wait ends first: it still has the other nodes to end.
+constexpr milliseconds drain_slack{100};
 
 }  // namespace
 
@@ -149,14 +151,19 @@ void node::end(int code, const std::string& reason) {
 
 void node::drain(std::uint32_t timeout_ms) {
   auto left = std::make_shared<std::size_t>(1);
-  const auto one_less = [this, left] {
-    if (--*left == 0) end(exit_ok, "drained");
+  auto cut = std::make_shared<bool>(false);
+  const auto one_less = [this, left, cut] {
+    if (--*left > 0) return;
+    end(exit_ok, *cut ? "the server was shut down before the answer was complete" : "drained");
   };
   const auto wait_for = [&](const auto& who, const auto& what) {
     ++*left;
-    ask(self_, who, milliseconds(timeout_ms), what)
+    ask(self_, who, milliseconds(timeout_ms) + drain_slack, what)
         .then([one_less](const drained&) { one_less(); },
-              [one_less](const caf::error&) { one_less(); });
+              [one_less, cut](const caf::error&) {
+                *cut = true;
+                one_less();
+              });
   };
   // Without shards we leave alone; else the engine has to stop.
   if (supervisor_ && (setup_.index == 0 || !shards_.empty()))

@@ -16,6 +16,7 @@
 #include <caf/io/all.hpp>
 
 #include <condition_variable>
+#include <future>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -83,6 +84,7 @@ struct node_process::impl {
   void end(int code, const std::string& why);
   void note(const engine_notice& notice);
   void take_down();
+  void destroy_system();
   void say(const std::function<void(const std::string&)>& to, const std::string& line) const {
     if (to) to(line);
   }
@@ -218,6 +220,20 @@ void node_process::impl::end(int c, const std::string& why) {
   ended.notify_all();
 }
 
+// CAF waits without a limit for threads of actors that somebody still holds a handle of.
+void node_process::impl::destroy_system() {
+  auto done = std::make_shared<std::promise<void>>();
+  auto finished = done->get_future();
+  std::thread destroyer([done, its_settings = settings.release(), ended = system.release()] {
+    delete ended;
+    delete its_settings;
+    done->set_value();
+  });
+  if (finished.wait_for(teardown_limit) == std::future_status::ready) return destroyer.join();
+  DINFER_LOG_ERROR("the actor system does not end; leaving without it");
+  destroyer.detach();
+}
+
 // Actors end on request, except a shard whose device hangs: it is left behind with its thread.
 void node_process::impl::take_down() {
   if (!system) return;
@@ -229,8 +245,12 @@ void node_process::impl::take_down() {
     // A gateway that ends tells its clients; then their streams may close.
     const caf::scoped_actor self{*system};
     for (auto& made : gateways) {
+      self->monitor(made.actor);
       caf::anon_send_exit(made.actor, caf::exit_reason::user_shutdown);
-      self->wait_for(made.actor);
+      bool told = true;
+      self->receive([](const caf::down_msg&) {},
+                    caf::after(teardown_limit) >> [&] { told = false; });
+      if (!told) DINFER_LOG_ERROR("a gateway does not end; leaving without it");
       made.face->stop(last_words);
     }
   }
@@ -242,7 +262,7 @@ void node_process::impl::take_down() {
   const auto limit = std::chrono::steady_clock::now() + teardown_limit;
   while (system->registry().running() > 0 && std::chrono::steady_clock::now() < limit)
     std::this_thread::sleep_for(teardown_look);
-  if (system->registry().running() == 0) return;
+  if (system->registry().running() == 0) return destroy_system();
   DINFER_LOG_ERROR("{} actors do not end; leaving without them", system->registry().running());
   [[maybe_unused]] auto* abandoned = system.release();
   [[maybe_unused]] auto* its_settings = settings.release();

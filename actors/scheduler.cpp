@@ -85,7 +85,8 @@ void scheduler::take(const step_done& message) {
   if (!events) {
     // Only a shard that computes something else than was asked for gets here.
     tell(self_, setup_.supervisor,
-         shard_failed{0, setup_.config.epoch, static_cast<std::uint8_t>(events.error().code),
+         shard_failed{setup_.result_rank, setup_.config.epoch,
+                      static_cast<std::uint8_t>(events.error().code),
                       "step " + std::to_string(message.step) + ": " + events.error().message});
     return;
   }

@@ -24,6 +24,7 @@ struct scheduler_setup {
   supervisor_actor supervisor;
   health_section health;
   std::function<void(const runtime::scheduler_stats&)> on_stats;  // may be empty
+  std::uint32_t result_rank = 0;                                  // whose results come here
 };
 
 class scheduler {

@@ -36,14 +36,8 @@ shard_actor::behavior_type shard::make_behavior() {
   return {
       [this](const load_shard&) { return answer(load()); },
       [this](const size_cache&) { return answer(size()); },
-      [this](const open_card&) -> caf::result<shard_card> {
-        auto card = runner_->card();
-        if (!card) return to_caf(card.error());
-        return shard_card{std::move(*card)};
-      },
-      [this](const connect_shard& order) {
-        return answer(runner_->connect(order.cards, milliseconds(order.deadline_ms)));
-      },
+      [this](const open_card&) { return answer(card()); },
+      [this](const connect_shard& order) { return answer(connect(order)); },
       [this](const start_cache& order, const scheduler_actor& scheduler) {
         return answer(start(order, scheduler));
       },
@@ -69,12 +63,32 @@ result<shard_loaded> shard::load() {
                       report.load_ms, report.device_description};
 }
 
+// An order that needs a loaded runner came before load_shard, or after one that failed.
+result<void> shard::check_loaded(const char* order) const {
+  if (runner_) return {};
+  return fail(errc::mismatch, std::string(order) + " of a shard that holds no model");
+}
+
 result<cache_offer> shard::size() {
+  DINFER_CHECK(check_loaded("size_cache"));
   DINFER_TRY(auto offer, runner_->size_cache());
   return cache_offer{offer.block_size, std::move(offer.blocks), offer.block_bytes};
 }
 
+result<shard_card> shard::card() {
+  DINFER_CHECK(check_loaded("open_card"));
+  DINFER_TRY(auto text, runner_->card());
+  return shard_card{std::move(text)};
+}
+
+result<void> shard::connect(const connect_shard& order) {
+  DINFER_CHECK(check_loaded("connect_shard"));
+  epoch_ = 0;  // a late step of the group before must not run on the new connections
+  return runner_->connect(order.cards, milliseconds(order.deadline_ms));
+}
+
 result<void> shard::start(const start_cache& order, const scheduler_actor& scheduler) {
+  DINFER_CHECK(check_loaded("start_cache"));
   DINFER_CHECK(runner_->start_cache(order.blocks, order.epoch));
   epoch_ = order.epoch;
   auto board = setup_.board;
@@ -96,7 +110,7 @@ result<void> shard::start(const start_cache& order, const scheduler_actor& sched
 
 void shard::run(const run_step& order) {
   // Steps of a group that is being taken down are still in the mailbox: they are void.
-  if (order.epoch != epoch_ || setup_.board->failed) return;
+  if (epoch_ == 0 || order.epoch != epoch_ || setup_.board->failed) return;
   auto plan = runtime::decode_plan(order.blob);
   if (!plan) return sink_(tl::unexpected(std::move(plan).error()));
   setup_.board->started = order.step;

@@ -35,7 +35,10 @@ class shard {
 
  private:
   result<shard_loaded> load();
+  result<void> check_loaded(const char* order) const;
   result<cache_offer> size();
+  result<shard_card> card();
+  result<void> connect(const connect_shard& order);
   result<void> start(const start_cache& order, const scheduler_actor& scheduler);
   void run(const run_step& order);
 
@@ -43,7 +46,7 @@ class shard {
   shard_setup setup_;
   std::unique_ptr<runtime::runner> runner_;
   runtime::result_sink sink_;
-  std::uint32_t epoch_ = 0;  // 0: not started
+  std::uint32_t epoch_ = 0;  // 0: no step may run
 };
 
 }  // namespace dinfer::actors

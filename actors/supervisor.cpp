@@ -17,8 +17,10 @@ namespace {
 constexpr std::uint32_t most_failures = 5;  // in a row, then the cluster ends
 constexpr milliseconds first_look{100};
 constexpr milliseconds rest_after_failure{200};
-constexpr milliseconds stable_time{10'000};   // serving this long makes failures forgotten
-constexpr milliseconds answer_timeout{2000};  // of a node that only has to look something up
+constexpr milliseconds hold_of_fault{100};
+constexpr milliseconds stable_time{10'000};    // serving this long makes failures forgotten
+constexpr milliseconds answer_timeout{2000};   // of a node that only has to look something up
+constexpr milliseconds probe_timeout{60'000};  // the dialer tries one port after the other
 
 // Trying again does not help against these.
 bool permanent(errc code) noexcept {
@@ -51,10 +53,7 @@ supervisor_actor::behavior_type supervisor::make_behavior() {
   later(self_, first_look, me<supervisor_actor>(self_), form_tick{attempt_});
   return {
       [this](const shard_failed& m) {
-        if (phase_ != phase::serving || m.epoch != epoch_) return;
-        fail({static_cast<errc>(m.code),
-              rank_words(*setup_.config, *plan_, m.rank) + ": " + m.message,
-              {}});
+        if (phase_ == phase::serving && m.epoch == epoch_) take_fault(m);
       },
       [this](const load_progress& m) { note_progress(m); },
       [this](const node_joined& m, const worker_actor& worker) { join(m, worker); },
@@ -65,6 +64,7 @@ supervisor_actor::behavior_type supervisor::make_behavior() {
       [this](const step_overdue& m) { explain_overdue(m); },
       [this](const form_tick& m) {
         if (m.attempt != attempt_) return;
+        if (held_fault_) return fail(error(*held_fault_));
         resting_ = false;
         form();
       },
@@ -78,6 +78,18 @@ void supervisor::join(const node_joined& message, const worker_actor& worker) {
   say(setup_.on_progress, fmt::format("node {} joined", setup_.config->nodes[message.index].name));
   tell(self_, worker, notice_);
   if (missing_nodes().empty()) form();  // else the next tick says who is missing
+}
+
+// Peers of a node that died see their connections close before its loss is known here: their fault
+// waits a moment, so that the node is named and not its peer.
+void supervisor::take_fault(const shard_failed& message) {
+  if (held_fault_) return;
+  error why{static_cast<errc>(message.code),
+            rank_words(*setup_.config, *plan_, message.rank) + ": " + message.message,
+            {}};
+  if (why.code != errc::peer_lost) return fail(why);
+  held_fault_ = std::move(why);
+  later(self_, hold_of_fault, me<supervisor_actor>(self_), form_tick{attempt_});
 }
 
 void supervisor::lose_node(std::size_t index, const std::string& why) {
@@ -117,7 +129,9 @@ std::vector<std::size_t> supervisor::missing_nodes() const {
 }
 
 void supervisor::report_missing() {
+  if (probing_) return;  // nodes that do not answer take the dialer longer than a look
   const auto missing = missing_nodes();
+  probing_ = true;
   auto words = std::make_shared<std::vector<std::string>>(missing.size());
   auto left = std::make_shared<std::size_t>(missing.size());
   for (std::size_t i = 0; i < missing.size(); ++i) {
@@ -125,15 +139,20 @@ void supervisor::report_missing() {
     const auto where = fmt::format("{}:{}", node.address, node.port);
     const auto take = [this, words, left, i, name = node.name](const std::string& why) {
       (*words)[i] = fmt::format("{} not joined ({})", name, why);
-      if (--*left == 0 && phase_ == phase::waiting) say_missing(*words);
+      if (--*left > 0) return;
+      probing_ = false;
+      if (phase_ == phase::waiting) say_missing(*words);
     };
     if (!setup_.dialer) {
       take(where);
       continue;
     }
-    ask(self_, setup_.dialer, answer_timeout, probe{node.address, node.port})
+    ask(self_, setup_.dialer, probe_timeout, probe{node.address, node.port})
         .then([take, where](const welcome&) { take(where + " listens"); },
-              [take](const caf::error& why) { take(text_of(why)); });
+              [take, where](const caf::error& why) {
+                const auto e = from_caf(why);
+                take(e.code == errc::timeout ? where + " did not answer" : e.message);
+              });
   }
 }
 
@@ -159,19 +178,21 @@ void supervisor::fail(const error& why) {
   const bool forming = phase_ == phase::forming;
   if (!forming && now(self_) - serving_since_ > stable_time) failures_ = 0;
   ++attempt_;
+  held_fault_.reset();
   phase_ = phase::waiting;
   resting_ = true;
   waiting_since_ = now(self_);
   missing_said_.clear();
   ++failures_;
-  say(setup_.on_error, why.message);
+  const bool hopeless = forming && permanent(why.code);  // said once, by the node that ends
+  if (!hopeless) say(setup_.on_error, why.message);
   if (scheduler_) {
     watch_.forget(scheduler_);
     tell(self_, scheduler_, fail_engine{static_cast<std::uint8_t>(why.code), why.message});
     scheduler_ = scheduler_actor{};
   }
   announce(net::engine_state::dead, "starting over", why.message);
-  if (forming && permanent(why.code)) return give_up(exit_code_of(why.code), why.message);
+  if (hopeless) return give_up(exit_code_of(why.code), why.message);
   if (failures_ > most_failures)
     return give_up(exit_failure, fmt::format("gave up after {} failures in a row; the last: {}",
                                              failures_, why.message));

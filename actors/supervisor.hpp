@@ -57,6 +57,7 @@ class supervisor {
 
   // Who is there.
   void join(const node_joined& message, const worker_actor& worker);
+  void take_fault(const shard_failed& message);
   void lose_node(std::size_t index, const std::string& why);
   void join_gateway(std::uint32_t index, const gateway_actor& gateway);
   std::vector<std::size_t> missing_nodes() const;
@@ -99,9 +100,10 @@ class supervisor {
   phase phase_ = phase::waiting;
   std::uint64_t attempt_ = 1;
   std::uint32_t epoch_ = 0, failures_ = 0;  // failures in a row, without a stable time between
-  bool served_ = false, resting_ = false;
+  bool served_ = false, resting_ = false, probing_ = false;
   clock_time waiting_since_, serving_since_;
   std::string missing_said_;
+  std::optional<error> held_fault_;  // while serving, until the next form_tick
   std::uint64_t percent_said_ = 0;
   std::vector<member> members_;  // by index into config.nodes
   std::map<std::uint32_t, gateway_actor> gateways_;

@@ -222,7 +222,8 @@ void supervisor::start_scheduler() {
   scheduler_ = spawn_state<scheduler>(
       self_->home_system(), setup_.detached,
       scheduler_setup{std::move(*config), stages_, me<supervisor_actor>(self_),
-                      setup_.config->health, setup_.on_stats});
+                      setup_.config->health, setup_.on_stats,
+                      (plan_->stages - 1) * plan_->tensor_parallel_size});
   watch_.on_down(scheduler_, [this](const caf::error& why) {
     scheduler_ = scheduler_actor{};
     fail({errc::internal, "the scheduler is gone: " + text_of(why), {}});

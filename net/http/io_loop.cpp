@@ -59,7 +59,8 @@ struct io_loop::impl {
   void sweep_later() {
     timer.expires_after(period());
     timer.async_wait([this](boost::system::error_code cancelled) {
-      if (cancelled) return;
+      // A timer that had expired before it was cancelled comes without an error.
+      if (cancelled || closing) return;
       const auto now = clock::now();
       for (const auto& c : snapshot()) c->sweep(now);
       sweep_later();
@@ -82,6 +83,7 @@ struct io_loop::impl {
   service openai;
   connection_host host;
   std::unordered_map<connection*, std::shared_ptr<connection>> open;
+  bool closing = false;  // nothing is started any more; the loop's, like `open`
   std::atomic<std::size_t> count{0};
   std::thread thread;
 };
@@ -109,6 +111,7 @@ void io_loop::adopt(int socket, std::shared_ptr<void> ticket) {
     impl_->open.emplace(made.get(), made);
     made->start();
     if (impl_->host.draining) made->drain();
+    if (impl_->closing) made->close(lost_reason::stopped);
   });
 }
 
@@ -128,6 +131,7 @@ std::size_t io_loop::connections() const noexcept { return impl_->count.load(); 
 
 void io_loop::close_all() {
   asio::post(impl_->context, [this] {
+    impl_->closing = true;
     for (const auto& c : impl_->snapshot()) c->close(lost_reason::stopped);
     impl_->timer.cancel();
     impl_->guard.reset();

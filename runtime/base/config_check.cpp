@@ -95,7 +95,8 @@ class checker {
 
   void check_model() {
     if (c_.model.path.empty() && !all_fake())
-      complain("model.path", "no model is named; give a GGUF file or a directory");
+      complain("model.path",
+               "no model is named; give a GGUF file or a directory, here or with --model");
   }
 
   bool all_fake() const {
@@ -185,6 +186,10 @@ class checker {
     const auto& p = c_.parallel;
     std::uint64_t devices = 0;
     for (const auto& node : c_.nodes) devices += node.devices.size();
+    if (p.isolation == isolation_mode::process)
+      complain("parallel.isolation",
+               "\"process\" is not available in this version; use \"node\", or write a [[node]] of "
+               "its own for each device");
     if (!p.pp_layers.empty() && p.pp_layers.size() != p.pipeline_parallel_size)
       complain("parallel.pp_layers",
                fmt::format("{} entries for pipeline_parallel_size = {}; give one per stage",

@@ -177,7 +177,7 @@ void add_parallel(table& t) {
         "layers of each stage, as 16,14; split by bytes when absent");
   t.add("isolation", "isolation", "",
         choice(DINFER_MEMBER(parallel.isolation), {"node", "process"}),
-        "node: one process a host; process: one a device");
+        "node, one process a host; process, one a device, is not available yet");
 }
 
 void add_scheduler(table& t) {

@@ -88,6 +88,34 @@ TEST_CASE("a lost node ends every request once; when it is back the group serves
   }
 }
 
+TEST_CASE("a fault that names a lost peer waits for the loss of the peer's node") {
+  const bool node_dies = GENERATE(true, false);
+  INFO("node dies " << node_dies);
+  auto armed = std::make_shared<bool>(true);
+  cluster_options options{.nodes = 2, .tensor_parallel_size = 2};
+  options.adjust = [armed](runtime::fake_options& fake) {
+    if (fake.layout.rank != 0) return;
+    fake.fail_step = [armed](const runtime::step_plan& plan) -> std::optional<error> {
+      if (plan.step != 3 || !std::exchange(*armed, false)) return std::nullopt;
+      return error{errc::peer_lost, "a connection closed", {}};
+    };
+  };
+  sim_cluster cluster(options);
+  cluster.start();
+  const auto id = cluster.submit(0, {1, 2}, 10);
+  cluster.run();
+  REQUIRE(!*armed);
+  CHECK(cluster.outcomes().at(id).lasts == 0);
+  if (node_dies) cluster.kill_node(1);
+  cluster.pass(milliseconds(200));
+  const auto& o = cluster.outcomes().at(id);
+  CHECK(o.lasts == 1);
+  CHECK(o.finish == finish_reason::error);
+  INFO(o.message);
+  CHECK((o.message.find("node b") != std::string::npos) == node_dies);
+  CHECK((o.message.find("rank 0 (stage 0, node a") != std::string::npos) != node_dies);
+}
+
 TEST_CASE("a step without a result ends the requests once its deadline has passed") {
   // Takes one step of epoch 1 and does nothing with it.
   class forgetful : public runtime::runner {

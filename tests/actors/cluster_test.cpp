@@ -48,6 +48,18 @@ TEST_CASE("before the engine is ready requests are refused") {
   CHECK(o.lasts == 1);
 }
 
+TEST_CASE("a prompt over what a message may hold is refused by its gateway, in tokens") {
+  sim_cluster cluster({});
+  cluster.start();
+  const auto id = cluster.submit(0, std::vector<token_id>(300'000, 7), 4);
+  cluster.run();
+  const auto& o = cluster.outcomes().at(id);
+  CHECK(o.lasts == 1);
+  CHECK(o.rejected);
+  CHECK_THAT(o.message, Contains("the prompt has 300000 tokens; at most 262"));
+  CHECK(cluster.stats().prompt_tokens == 0);
+}
+
 TEST_CASE("any shape and order gives every request its own tokens") {
   const auto shape = GENERATE(table<std::uint32_t, std::uint32_t, std::uint32_t>(
       {{1, 1, 1}, {1, 2, 1}, {1, 1, 2}, {2, 1, 2}, {2, 3, 2}, {3, 2, 3}}));

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <thread>
 
 using dinfer::finish_reason;
@@ -193,4 +194,29 @@ TEST_CASE("many io threads share events and each stream gets its own") {
     });
   for (auto& c : clients) c.join();
   CHECK(whole == 12);
+}
+
+// Once, the sweep's timer armed itself again behind the last order and the loop ran for ever.
+TEST_CASE("a server stops although its sweep is due at that moment") {
+  const auto engine = std::make_shared<dinfer::tests::simulated_engine>();
+  std::atomic<bool> busy{false}, go_on{false};
+  dinfer::net::http_server::options options;
+  options.gateway.port = 0;
+  options.limits.idle_timeout = std::chrono::milliseconds(20);  // a sweep every 5 ms
+  options.random_seed = [] { return std::uint64_t{1}; };
+  options.now_unix = [&] {  // on the loop's thread
+    busy = true;
+    while (!go_on) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the orders to stop queue up
+    return std::int64_t{1'700'000'000};
+  };
+  dinfer::net::http_server server(options, engine,
+                                  std::make_shared<dinfer::runtime::metrics_registry>());
+  REQUIRE(server.start());
+  const raw_socket s(server.port());
+  s.send("GET /live HTTP/1.1\r\nHost: a\r\n\r\n");
+  eventually([&] { return busy.load(); }, "the loop to be busy");
+  go_on = true;
+  server.stop(std::chrono::milliseconds(0));
+  engine->stop();
 }

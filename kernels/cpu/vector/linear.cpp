@@ -162,6 +162,7 @@ void expand(const panel& from, std::int64_t k_begin, std::int64_t k_end, float* 
   std::int64_t k = k_begin;
   for (; k + block <= k_end; k += block) {
     reader.start(from.data, k / block);
+    fetch_ahead(reader);
     for (int j = 0; j < block / 2; ++j, out += 32) {
       lanes even, odd;
       reader.pair(j, even, odd);

@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 #include <caf/io/all.hpp>
+#include <caf/logger.hpp>
 
 #include <condition_variable>
 #include <future>
@@ -220,8 +221,10 @@ void node_process::impl::end(int c, const std::string& why) {
   ended.notify_all();
 }
 
-// CAF waits without a limit for threads of actors that somebody still holds a handle of.
+// CAF waits without a limit for threads of actors that somebody still holds a handle of, and for
+// its logger, which every thread that used the system keeps until it says otherwise: this one does.
 void node_process::impl::destroy_system() {
+  caf::logger::set_current_actor_system(nullptr);
   auto done = std::make_shared<std::promise<void>>();
   auto finished = done->get_future();
   std::thread destroyer([done, its_settings = settings.release(), ended = system.release()] {

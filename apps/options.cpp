@@ -18,6 +18,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <optional>
 #include <set>
 
 namespace dinfer::apps {
@@ -66,7 +67,7 @@ std::vector<std::string> expanded(int argc, char** argv) {
 struct raw_options {
   std::string config_file, node;
   bool plan = false, check = false;
-  std::map<std::string, std::string> flags;
+  std::map<std::string, std::optional<std::string>> flags;  // those that were given
 };
 
 void declare(CLI::App& app, raw_options& raw) {
@@ -82,15 +83,18 @@ void declare(CLI::App& app, raw_options& raw) {
     if (!setting.short_name.empty()) help += " (-" + setting.short_name + ")";
     auto& value = raw.flags[setting.name];
     if (setting.boolean) {
-      app.add_flag("--" + setting.name + "{true},--no-" + setting.name + "{false}", value, help)
+      help += "; --no-" + setting.name + " turns it off";
+      app.add_flag_callback(
+             "--" + setting.name, [&value] { value = "true"; }, help)
           ->group(setting.group);
+      app.add_flag_callback("--no-" + setting.name, [&value] { value = "false"; })->group("");
     } else {
       app.add_option("--" + setting.name, value, help)->group(setting.group)->type_name("");
     }
   }
 }
 
-result<node_command> assemble(const raw_options& raw, const CLI::App& app) {
+result<node_command> assemble(const raw_options& raw) {
   node_command command;
   if (!raw.config_file.empty()) {
     DINFER_TRY(command.config, runtime::load_config(raw.config_file));
@@ -104,10 +108,9 @@ result<node_command> assemble(const raw_options& raw, const CLI::App& app) {
       command.overrides.emplace_back(setting.name,
                                      std::string(from_environment) + " (environment)");
     }
-    if (app.count("--" + setting.name) > 0) {
-      const auto& value = raw.flags.at(setting.name);
-      DINFER_CHECK(runtime::apply_setting(command.config, setting.name, value));
-      command.overrides.emplace_back(setting.name, value + " (flag)");
+    if (const auto& value = raw.flags.at(setting.name)) {
+      DINFER_CHECK(runtime::apply_setting(command.config, setting.name, *value));
+      command.overrides.emplace_back(setting.name, *value + " (flag)");
     }
   }
   DINFER_CHECK(runtime::check_config(command.config));
@@ -183,7 +186,7 @@ parsed_command parse_node_command(int argc, char** argv) {
     const int code = app.exit(e);
     return {false, code == 0 ? 0 : exit_usage, {}};
   }
-  auto command = assemble(raw, app);
+  auto command = assemble(raw);
   if (!command) {
     print_problem(command.error());
     return {false, exit_usage, {}};

@@ -127,6 +127,8 @@ void gateway::use(const engine_ready& message, const scheduler_actor& scheduler)
 }
 
 void gateway::note(const engine_notice& message) {
+  // Ready is what engine_ready says, which brings the scheduler's handle.
+  if (message.state == static_cast<std::uint8_t>(net::engine_state::ready) && !scheduler_) return;
   const auto state = static_cast<net::engine_state>(
       std::min<std::uint8_t>(message.state, static_cast<std::uint8_t>(net::engine_state::dead)));
   auto status = status_;

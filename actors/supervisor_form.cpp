@@ -240,11 +240,12 @@ void supervisor::serve() {
   phase_ = phase::serving;
   served_ = true;
   serving_since_ = now(self_);
-  announce(net::engine_state::ready, "serving", {});
+  // A gateway knows the scheduler before it says that it is ready.
   for (const auto& [index, gateway] : gateways_) {
     tell(self_, scheduler_, add_gateway{index}, token_sink_actor{gateway});
     tell(self_, gateway, engine_ready{epoch_}, scheduler_);
   }
+  announce(net::engine_state::ready, "serving", {});
   const auto& offer = offers_.front();
   auto blocks = offer.blocks.empty() ? 0 : offer.blocks.front();
   for (const auto& other : offers_)

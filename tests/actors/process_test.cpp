@@ -146,7 +146,9 @@ TEST_CASE("nodes end when the first one is killed", "[slow]") {
   const cluster c(2);
   auto first = c.start(0);
   auto second = c.start(1);
-  REQUIRE(first->expect("streaming", patience));
+  const auto streaming = first->expect("streaming", patience);
+  INFO(first->seen() << second->seen());
+  REQUIRE(streaming);
   first->signal(SIGKILL);
   CHECK(second->wait(milliseconds(3000)) == 5);
   CHECK_THAT(second->seen(), Contains("node a, the first one, is lost"));

@@ -113,6 +113,7 @@ TEST_CASE("one size given, the other is found", "[parallel][placement]") {
   plan_fixture cluster(eight_billion(), eight_billion_bytes());
   const std::vector<std::string> two{"cuda:0", "cuda:1"};
   cluster.gpu_node("a", two, 6 * gib).gpu_node("b", two, 6 * gib);
+  cluster.config.scheduler.max_num_batched_tokens = 2048;
   const auto sizes = [&](std::uint32_t tp, std::uint32_t pp) {
     const auto plan = cluster.sizes(tp, pp).place();
     REQUIRE(plan);

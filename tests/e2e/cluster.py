@@ -33,14 +33,14 @@ def toml(value):
     return json.dumps(value)
 
 
-def config_text(nodes, port, tables):
+def config_text(nodes, port, tables, one_address=False):
     """nodes: lists of devices, one per process, on 127.0.0.1, 127.0.0.2, ...; tables: {"parallel": {...}}."""
     out = []
     tables = {"model": {"path": MODEL, "served_name": "smollm2"}, **tables}
     for name, keys in tables.items():
         out += [f"[{name}]"] + [f"{k} = {toml(v)}" for k, v in keys.items()]
     for i, devices in enumerate(nodes):
-        address = f"127.0.0.{i + 1}"
+        address = "127.0.0.1" if one_address else f"127.0.0.{i + 1}"
         out += ["[[node]]", f'name = "n{i}"', f'address = "{address}"', f"port = {free_port(address)}",
                 f"devices = {toml(devices)}"]
     out += ["[[gateway]]", 'node = "n0"', 'address = "127.0.0.1"', f"port = {port}"]
@@ -48,12 +48,12 @@ def config_text(nodes, port, tables):
 
 
 class Cluster:
-    def __init__(self, nodes=(("cpu:0",),), **tables):
+    def __init__(self, nodes=(("cpu:0",),), one_address=False, **tables):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = tempfile.TemporaryDirectory(prefix="dinfer-e2e-")
         self.config = pathlib.Path(self.folder.name) / "cluster.conf"
-        self.config.write_text(config_text(nodes, self.port, tables))
+        self.config.write_text(config_text(nodes, self.port, tables, one_address))
         self.logs = [pathlib.Path(self.folder.name) / f"n{i}.log" for i in range(len(nodes))]
         self.processes = [self.start(i) for i in range(len(nodes))]
 

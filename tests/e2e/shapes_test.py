@@ -22,6 +22,8 @@ SHAPES = {
 }
 
 
+# Ranks as threads of one process; as processes of one address, joined by shared memory; of several, joined by TCP.
+KINDS = ["threads", "one address", "addresses"]
 EMBEDDING_BYTES = {False: 49152 * 576 // 32 * 34, True: 49152 * 576 * 4}  # Q8_0, float32
 
 
@@ -45,15 +47,16 @@ def weight_bytes(cluster):
     return {int(rank): (int(weights), int(replicated)) for rank, weights, replicated in found}
 
 
-def run(name, spread, budget, prompts, whole, dequantize):
+def run(name, kind, budget, prompts, whole, dequantize):
     tp, pp, layers, counts = SHAPES[name]
-    nodes = devices(counts if spread else [sum(counts)])
+    nodes = devices([sum(counts)] if kind == "threads" else counts)
     parallel = {"tensor_parallel_size": tp, "pipeline_parallel_size": pp}
     if layers:
         parallel["pp_layers"] = layers
     began = time.monotonic()
     model = {"path": MODEL, "served_name": "smollm2", "dequantize": dequantize}
-    with Cluster(nodes, model=model, parallel=parallel, scheduler={"max_num_seqs": 16, "max_num_batched_tokens": budget}) as c:
+    scheduler = {"max_num_seqs": 16, "max_num_batched_tokens": budget}
+    with Cluster(nodes, kind == "one address", model=model, parallel=parallel, scheduler=scheduler) as c:
         c.wait_ready()
         ready = time.monotonic() - began
         got = answers(c, prompts)
@@ -68,7 +71,7 @@ def run(name, spread, budget, prompts, whole, dequantize):
         # first stage looks up and the last stage multiplies with.
         copies = sum(r for _, r in held.values()) + (EMBEDDING_BYTES[dequantize] if pp > 1 else 0)
         assert total <= 1.05 * whole + copies, f"{name}: {total} bytes of weights, one process holds {whole}"
-    print(f"{name:11} {'processes' if spread else 'threads':9} budget {budget:3}: {len(prompts)} prompts equal, ready {ready:.1f} s, "
+    print(f"{name:11} {kind:11} budget {budget:3}: {len(prompts)} prompts equal, ready {ready:.1f} s, "
           f"all {time.monotonic() - began:.1f} s, weights {' + '.join(f'{w / 1e6:.1f}' for w, _ in held.values())} MB", flush=True)
     return total
 
@@ -85,9 +88,9 @@ def main():
     for name, (_, _, _, counts) in SHAPES.items():
         if args.only and name != args.only:
             continue
-        for spread in [False, True] if len(counts) > 1 else [False]:
+        for kind in KINDS if len(counts) > 1 else KINDS[:1]:
             for budget in map(int, args.budgets.split(",")):
-                total = run(name, spread, budget, prompts, whole, args.dequantize)
+                total = run(name, kind, budget, prompts, whole, args.dequantize)
                 if name == "tp1":
                     whole = total
     return 0

@@ -94,6 +94,12 @@ class checker {
   }
 
   void check_model() {
+    if (c_.model.format == load_format::random)
+      complain("model.format",
+               "\"random\" is not available in this version; use \"auto\" or \"gguf\"");
+    const auto wanted = c_.model.dtype;
+    if (wanted == dtype_choice::bfloat16 || wanted == dtype_choice::float16)
+      complain("model.dtype", "activations are float32 on CPUs; use \"auto\" or \"float32\"");
     if (c_.model.path.empty() && !all_fake())
       complain("model.path",
                "no model is named; give a GGUF file or a directory, here or with --model");

@@ -41,6 +41,8 @@ CASES = [
     ("[parallel]", "[scheduler]\nmax_num_seqs = 0\n[parallel]", 4, ["max_num_seqs"]),
     ("[parallel]", "[health]\nheartbeat_ms = 5000\ntimeout_ms = 100\n[parallel]", None, ["heartbeat_ms", "timeout_ms"]),
     ("[parallel]", '[log]\nlevel = "loud"\n[parallel]', 4, ["level", "info"]),
+    ("[parallel]", 'dtype = "bfloat16"\n[parallel]', 3, ["model.dtype", "float32"]),
+    ("[parallel]", 'format = "random"\n[parallel]', 3, ["model.format", "gguf"]),
     ("name = \"a\"", "name = ", 6, []),
 ]
 

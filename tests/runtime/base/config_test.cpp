@@ -181,7 +181,7 @@ TEST_CASE("random damage to a good file is refused or read, never more", "[confi
 
 TEST_CASE("what a good file says is what the configuration holds", "[config]") {
   auto config = parse_config(
-      "[model]\npath = \"m\"\nmax_model_len = \"32K\"\ndtype = \"bfloat16\"\n"
+      "[model]\npath = \"m\"\nmax_model_len = \"32K\"\ndtype = \"float32\"\n"
       "[cache]\nmemory = \"2 GiB\"\nprefix_caching = false\n"
       "[parallel]\npp_layers = [16, 14]\n[cpu]\ntransport = \"tcp\"\n"
       "[[node]]\nname = \"a\"\ndevices = [\"cpu:0\", \"cuda:1\"]\nenv = { A_1 = \"x\" }\n",
@@ -189,7 +189,7 @@ TEST_CASE("what a good file says is what the configuration holds", "[config]") {
   REQUIRE(config);
   REQUIRE(check_config(*config));
   CHECK(config->model.max_model_len == 32768);
-  CHECK(config->model.dtype == dtype_choice::bfloat16);
+  CHECK(config->model.dtype == dtype_choice::float32);
   CHECK(config->cache.memory_bytes == 2147483648);
   CHECK_FALSE(config->cache.prefix_caching);
   CHECK(config->parallel.pp_layers == std::vector<std::uint32_t>{16, 14});

@@ -43,7 +43,8 @@ def answers(cluster, prompts):
 
 def weight_bytes(cluster):
     """Bytes of weights per rank, as the nodes report them."""
-    found = re.findall(r"rank (\d+) .*?\((\d+) bytes, (\d+) of them replicated\)", cluster.log())
+    text = "\n".join(log.read_text(errors="replace") for log in cluster.logs)
+    found = re.findall(r"rank (\d+) .*?\((\d+) bytes, (\d+) of them replicated\)", text)
     return {int(rank): (int(weights), int(replicated)) for rank, weights, replicated in found}
 
 

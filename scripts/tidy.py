@@ -33,7 +33,7 @@ BANNED = [
     (r"using namespace std\b", "using namespace std"),
     (r"\bcaf::infinite\b", "a wait without a deadline"),
     (r"[^_]\bassert\(", "assert: use DINFER_ASSERT or an error"),
-    (r"/work/", "a path of one machine"),
+    (r"\"/(home|root|usr/local)/", "a path of one machine"),
 ]
 
 

@@ -3,6 +3,7 @@
 #include "net/http/client.hpp"
 
 #include "dinfer/version.hpp"
+#include "net/http/wire.hpp"
 
 #include <fmt/format.h>
 #include <boost/asio/io_context.hpp>
@@ -94,12 +95,7 @@ class conversation {
     client_response out;
     auto& message = parser_.get();
     out.status = message.result_int();
-    for (const auto& field : message) {
-      std::string name(field.name_string());
-      for (auto& c : name)
-        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-      out.fields.emplace_back(std::move(name), std::string(field.value()));
-    }
+    out.fields = fields_of(message);
     out.body = std::move(message.body());
     return out;
   }

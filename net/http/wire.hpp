@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The bytes of answers: head, whole body, chunks. For connection.cpp; pure.
+// The bytes of answers: head, whole body, chunks; and what Beast parsed, copied. For connection.cpp
+// and client.cpp; pure.
 #pragma once
 
 #include "net/http/exchange.hpp"
@@ -25,6 +26,19 @@ std::string whole_response(const http_response& response, const response_head& h
 std::string stream_head(const response_head& head, bool chunked);
 void append_chunk(std::string& out, std::string_view data, bool chunked);
 
+// The fields of a message of Beast's, names in lower case.
+template <class Message>
+http_fields fields_of(const Message& message) {
+  http_fields out;
+  for (const auto& field : message) {
+    std::string name(field.name_string());
+    for (auto& c : name)
+      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    out.emplace_back(std::move(name), std::string(field.value()));
+  }
+  return out;
+}
+
 // Copies what Beast parsed: path without scheme, authority and query; names in lower case.
 template <class Message>
 http_request to_request(Message& message) {
@@ -36,12 +50,7 @@ http_request to_request(Message& message) {
     target = slash == target.npos ? std::string_view("/") : target.substr(slash);
   }
   out.path = std::string(target.substr(0, target.find('?')));
-  for (const auto& field : message) {
-    std::string name(field.name_string());
-    for (auto& c : name)
-      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    out.fields.emplace_back(std::move(name), std::string(field.value()));
-  }
+  out.fields = fields_of(message);
   out.body = std::move(message.body());
   return out;
 }

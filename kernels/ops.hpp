@@ -4,10 +4,11 @@
 // may hold anything a backend likes, as long as its own `linear` reads it right.
 //
 // T: tokens of the step. H: hidden size. D: head_dim. Q, K: query and KV heads of this rank.
-// Activations have one dtype (f32 on the CPU); statistics, softmax and accumulation are f32 or
-// better. Row independence: in f32 every output row depends on its own input row alone, bit for
-// bit: not on T, nor on how a prompt was cut into chunks, nor on the batch. K is summed in one
-// order; attention in key order.
+// Activations have the device's dtype (f32 on the CPU); statistics, softmax and accumulation are
+// f32 or better. Row independence: in f32, and in every dtype where
+// device_options::batch_invariant, each output row depends on its own input row alone, bit for bit:
+// not on T, nor on how a prompt was cut into chunks, nor on the batch. K is summed in one order;
+// attention in key order.
 #pragma once
 
 #include "kernels/communicator.hpp"
@@ -66,15 +67,18 @@ struct kv_pages {
   std::int64_t page_elements() const noexcept { return layers * layer_elements(); }
 };
 
-// What a step computes, as index arrays in device memory.
+// What a step computes, as index arrays in device memory. A sequence with context 0 is padding: its
+// table row is one of null blocks, and its attention is zeros.
 struct step_batch {
   std::int32_t tokens = 0;     // T
   std::int32_t sequences = 0;  // S
+  std::int32_t decodes = 0;    // of these, the first ones, with one token each
   tensor positions;            // i32 [T]
   tensor token_sequence;       // i32 [T]: index of the sequence a token belongs to
   tensor query_begin;  // i32 [S + 1]: tokens of sequence s are query_begin[s] .. query_begin[s + 1]
   tensor context;      // i32 [S]: keys of the sequence once this step is stored
-  tensor block_table;  // i32 [S, max blocks]: page of each block
+  tensor table_rows;   // i32 [S]: the sequence's row of block_table
+  tensor block_table;  // i32 [rows, max blocks]: page of each block
 };
 
 enum class rope_style : std::uint8_t {
@@ -131,6 +135,8 @@ class ops {
 
   virtual std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                           const prepare_options& options) = 0;
+  // Once for every step, before the first operation that is given `batch`.
+  virtual void begin_step(const step_batch& batch) = 0;
   virtual void embed(const embed_args& args) = 0;
   virtual void add_norm(const add_norm_args& args) = 0;
   virtual void linear(const linear_args& args) = 0;
@@ -138,6 +144,8 @@ class ops {
   virtual void attention(const attention_args& args) = 0;
   // out[i] = in[rows[i]]; in [T, H], rows i32 [R], out [R, H].
   virtual void gather_rows(tensor in, tensor rows, tensor out) = 0;
+  // table[entries[i][0]] = entries[i][1]; table i32, entries i32 [n, 2], no index twice.
+  virtual void put_entries(tensor table, tensor entries) = 0;
   virtual std::unique_ptr<sampler> make_sampler(std::uint32_t slots, std::int64_t vocabulary) = 0;
 };
 

@@ -9,16 +9,44 @@
 #include <cstddef>
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define DINFER_HOST_DEVICE __host__ __device__
+#else
+#define DINFER_HOST_DEVICE
+#endif
+
 namespace dinfer::kernels {
 
+// Weights without a file: offset + k * step, k a whole number in -127..127 that depends on the seed
+// and the element's index alone. With step a power of two and no offset every float type holds them
+// exactly.
+struct made_up_weights {
+  std::uint64_t seed = 0;
+  float step = 0, offset = 0;
+};
+
+// The same numbers on every backend: the finaliser of splitmix64 (Steele et al. 2014).
+DINFER_HOST_DEVICE constexpr float made_up_value(const made_up_weights& w,
+                                                 std::uint64_t index) noexcept {
+  std::uint64_t z = w.seed + (index + 1) * 0x9E3779B97F4A7C15ULL;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  z ^= z >> 31;
+  const auto k = static_cast<std::int32_t>(z % 255) - 127;
+  return w.offset + static_cast<float>(k) * w.step;
+}
+
 // A rectangle of a stored row-major matrix [stored_rows, stored_columns] in host memory (usually
-// mapped from a file). Vectors have one row. Column bounds are multiples of the type's block.
+// mapped from a file), which must stay until the device is synchronised. Vectors have one row.
+// Column bounds are multiples of the type's block. Without data it is made up: element (r, c) is
+// made_up_value(made_up, r * stored_columns + c).
 struct weight_slice {
   const std::byte* data = nullptr;  // of the whole stored matrix
   dtype type = dtype::f32;
   std::int64_t stored_columns = 0;
   std::int64_t row_begin = 0, row_end = 0;
   std::int64_t column_begin = 0, column_end = 0;
+  made_up_weights made_up;  // when there is no data
 };
 
 enum class weight_role : std::uint8_t {

@@ -127,7 +127,7 @@ std::uint32_t model_runner::most_blocks() const {
 result<cache_size> model_runner::size_cache() {
   if (!loaded_) return fail(errc::unavailable, "the cache is sized once the model is loaded");
   const std::vector<kv_group> groups = model_->kv_groups();
-  const kernels::dtype type = device_->traits().default_activation;
+  const kernels::dtype type = device_->traits().activation;
   cache_size size;
   size.block_size = block_size();
   size.block_bytes = kv_block_bytes(groups.front(), size.block_size, type);
@@ -160,7 +160,7 @@ void model_runner::take_cache(std::span<const std::uint32_t> blocks) {
     cache_blocks_.clear();
     cache_ = kv_cache();  // the old pool goes before the new one comes
     cache_ = kv_cache(*device_, model_->kv_groups(), blocks, block_size(),
-                      device_->traits().default_activation);
+                      device_->traits().activation);
     cache_blocks_.assign(blocks.begin(), blocks.end());
   }
   slots_.emplace(limits(blocks));

@@ -40,7 +40,7 @@ class llama final : public model {
     return workspace::bytes(widths(), tokens, rows, kernels::dtype::f32);
   }
   void reserve(kernels::device& device, std::int64_t tokens, std::int64_t rows) override {
-    space_.reserve(device, widths(), tokens, rows, device.traits().default_activation);
+    space_.reserve(device, widths(), tokens, rows, device.traits().activation);
   }
   void forward(kernels::device& device, const forward_args& args) override;
   void head(kernels::device& device, const head_args& args) override;

@@ -23,7 +23,7 @@ shard_steps::shard_steps(kernels::device& device, model& m, rank_links& links,
       inputs_(device, limits) {
   model_->reserve(device, tokens_, rows_);
   const std::int64_t row =
-      kernels::row_bytes(device.traits().default_activation, model_->shape().hidden);
+      kernels::row_bytes(device.traits().activation, model_->shape().hidden);
   hidden_ = device.allocate(static_cast<std::size_t>(tokens_ * row), true);
   if (!model_->layout().last()) return;
   const std::int64_t logits = rows_ * model_->layout().vocabulary.size();
@@ -57,7 +57,7 @@ step_result shard_steps::run(const step_plan& plan, const slot_table& slots,
 }
 
 kernels::tensor shard_steps::hidden() const {
-  return kernels::view(hidden_.data(), device_->traits().default_activation, inputs_.batch().tokens,
+  return kernels::view(hidden_.data(), device_->traits().activation, inputs_.batch().tokens,
                        model_->shape().hidden);
 }
 

@@ -18,7 +18,12 @@ struct product {
   std::int64_t ldx = 0, ldw = 0, ldo = 0;
   dtype type = dtype::bf16;      // of x and w: f32, bf16, f16
   dtype out_type = dtype::bf16;  // of out: as `type`, or f32
+  // x and out have at least `padded_rows` rows, and of those past `rows` x may be read and out
+  // overwritten: with one row cuBLAS can be slower than with eight.
+  bool spare_rows = false;
 };
+
+inline constexpr std::int64_t padded_rows = 8;
 
 // With rows one after another.
 inline product dense_product(const tensor& x, const void* w, std::int64_t n, const tensor& out) {

@@ -10,14 +10,22 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <utility>
 #include <vector>
+
+#ifdef DINFER_CUDA_ON_CPU
+#include "tests/support/sm90_on_cpu.hpp"
+#endif
 
 namespace dinfer::kernels::cuda {
 
 using encode_map = decltype(&cuTensorMapEncodeTiled);
 
 inline encode_map find_encode_map() {
+#ifdef DINFER_CUDA_ON_CPU
+  return &tests::cuda_on_cpu::encode_tiled;
+#else
   void* function = nullptr;
   auto found = cudaDriverEntryPointSymbolNotFound;
   check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
@@ -27,6 +35,7 @@ inline encode_map find_encode_map() {
     throw device_error(errc::internal, "the driver has no cuTensorMapEncodeTiled");
   }
   return reinterpret_cast<encode_map>(function);
+#endif
 }
 
 // Dimensions, from the innermost: [pages][K heads, then V heads][block_size][head_dim], elements of

@@ -11,8 +11,8 @@ namespace {
 struct row_state {
   row_view view;
   const slot_params* params;
-  word64 best = 0;         // the best candidate; 0: no logit is a number
-  candidate_range finite;  // all but -infinity
+  word64 best = 0;        // the best candidate; 0: no logit is a number
+  candidate_range range;  // all but -infinity
 };
 
 __device__ void add_biases(const row_view& row, const token_bias* biases, std::int32_t count) {
@@ -72,9 +72,9 @@ __device__ void find_range(row_shared& s, row_state& row) {
     mine.take(v, id);
     if (v > minus_infinity()) least = fminf(least, v);
   });
-  row.best = block_max(s, mine.word());
-  const word64 turned = block_max(s, ~candidate(least, 0x7FFFFFFF));
-  row.finite = {~turned, row.best};
+  row.best = block_max(s.words, mine.word());
+  const word64 turned = block_max(s.words, ~candidate(least, 0x7FFFFFFF));
+  row.range = {~turned, row.best};
 }
 
 // exp((v - best) * scale) in units of 2^-40.
@@ -88,13 +88,12 @@ struct weigher {
 // The last candidate that top_k and top_p leave.
 __device__ word64 filter_floor(row_shared& s, const row_state& row) {
   const slot_params& p = *row.params;
-  candidate_range range = row.finite;
+  candidate_range range = row.range;
   auto most = static_cast<std::uint32_t>(row.view.count);
   if (p.top_k > 0 && p.top_k < row.view.count) {
     const auto k = static_cast<word64>(p.top_k);
-    range.low = floor_of(
-        s, row.view, range, most, [](float) { return word64{1}; },
-        [k](word64 total) { return k < total ? k : total; });
+    range.low = floor_of(s, row.view, range, most, one_each{},
+                         [k](word64 total) { return k < total ? k : total; });
     most = static_cast<std::uint32_t>(k);
   }
   if (!(p.top_p < 1)) return range.low;
@@ -121,7 +120,7 @@ __device__ std::int32_t draw(row_shared& s, const row_state& row, std::uint64_t 
     if (candidate(v, id) < floor || (v - best) * scale < least_depth) return;
     mine.take_noisy(v, id, scale, position, seed);
   });
-  const word64 chosen = block_max(s, mine.word());
+  const word64 chosen = block_max(s.words, mine.word());
   return chosen != 0 ? token_of(chosen) : p.filtered ? token_of(row.best) : 0;
 }
 
@@ -133,7 +132,7 @@ __device__ void report(row_shared& s, const row_state& row, const draw_rows& row
   if (row.best != 0) {
     const weigher weight{best, 1};
     row.view.each([&](float v, std::int32_t) { mine += weight(v); });
-    block_scan(s, mine, total);
+    block_scan(s.words, mine, total);
   }
   const double log_sum =
       row.best == 0 ? 0 : best + log(static_cast<double>(total) / static_cast<double>(weight_one));
@@ -145,11 +144,9 @@ __device__ void report(row_shared& s, const row_state& row, const draw_rows& row
   std::uint32_t count = 0;
   if (row.best != 0) {
     const auto wanted = static_cast<word64>(top);
-    candidate_range range = row.finite;
-    range.low = floor_of(
-        s, row.view, range, static_cast<std::uint32_t>(row.view.count),
-        [](float) { return word64{1}; },
-        [wanted](word64 all) { return wanted < all ? wanted : all; });
+    candidate_range range = row.range;
+    range.low = floor_of(s, row.view, range, static_cast<std::uint32_t>(row.view.count), one_each{},
+                         [wanted](word64 all) { return wanted < all ? wanted : all; });
     count = gather(s, row.view, range);
   }
   const auto i = static_cast<std::int32_t>(threadIdx.x);

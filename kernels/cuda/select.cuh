@@ -6,11 +6,12 @@
 // files alone.
 #pragma once
 
-#include "kernels/cuda/sample.cuh"
+#include "kernels/cuda/sample_block.cuh"
+
+#include <type_traits>
 
 namespace dinfer::kernels::cuda {
 
-inline constexpr std::int32_t row_threads = 1024;
 inline constexpr std::int32_t most_sorted = 2 * row_threads;  // candidates; bins of a histogram too
 inline constexpr int bin_bits = 11;
 static_assert(most_sorted == 1 << bin_bits);
@@ -21,81 +22,16 @@ inline constexpr float weight_one = 0x1p40F;
 struct row_shared {
   word64 sorted[most_sorted];   // candidates, best first; while a histogram is made, bin sizes
   word64 amounts[most_sorted];  // of a candidate or bin; after a scan, up to and with it
-  word64 warps[32];
+  block_words words;
   std::uint32_t found, filled;
 };
-
-// A row as its block reads it.
-struct row_view {
-  float* logits;
-  std::int32_t count;
-  bool aligned;
-
-  // take(logit, id) for every token, ids rising within a thread. Loads run two ahead.
-  template <class Take>
-  __device__ __forceinline__ void each(Take take) const {
-    constexpr std::int32_t half = 4 * row_threads;
-    std::int32_t i = 4 * static_cast<std::int32_t>(threadIdx.x);
-    float4 next_a = load_four(logits, i, count, aligned);
-    float4 next_b = load_four(logits, i + half, count, aligned);
-    for (; i < count; i += 2 * half) {
-      const float4 a = next_a, b = next_b;
-      next_a = load_four(logits, i + 2 * half, count, aligned);
-      next_b = load_four(logits, i + 3 * half, count, aligned);
-      give(a, i, take);
-      give(b, i + half, take);
-    }
-  }
-
- private:
-  template <class Take>
-  __device__ __forceinline__ void give(const float4& v, std::int32_t i, Take& take) const {
-    if (i < count) take(finite(v.x), i);
-    if (i + 1 < count) take(finite(v.y), i + 1);
-    if (i + 2 < count) take(finite(v.z), i + 2);
-    if (i + 3 < count) take(finite(v.w), i + 3);
-  }
-};
-
-__device__ inline word64 block_max(row_shared& s, word64 v) {
-  v = warp_max(v);
-  if (threadIdx.x % 32 == 0) s.warps[threadIdx.x / 32] = v;
-  __syncthreads();
-  v = warp_max(s.warps[threadIdx.x % 32]);
-  __syncthreads();
-  return v;
-}
-
-// Inclusive sums over the lanes of a warp.
-__device__ __forceinline__ word64 warp_scan(word64 v) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-#pragma unroll
-  for (int by = 1; by < 32; by *= 2) {
-    const word64 before = __shfl_up_sync(0xFFFFFFFFU, v, by);
-    if (lane >= by) v += before;
-  }
-  return v;
-}
-
-// The sum of v over the threads before this one and itself; `total`: over all.
-__device__ inline word64 block_scan(row_shared& s, word64 v, word64& total) {
-  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
-  v = warp_scan(v);
-  if (lane == 31) s.warps[warp] = v;
-  __syncthreads();
-  const word64 sums = warp_scan(s.warps[lane]);
-  total = __shfl_sync(0xFFFFFFFFU, sums, 31);
-  const word64 before = __shfl_sync(0xFFFFFFFFU, sums, (warp + 31) % 32);
-  __syncthreads();
-  return warp == 0 ? v : v + before;
-}
 
 // Turns amounts into inclusive sums and returns their total.
 __device__ inline word64 scan_amounts(row_shared& s) {
   const auto at = 2 * threadIdx.x;
   const word64 second = s.amounts[at + 1];
   word64 total;
-  const word64 sum = block_scan(s, s.amounts[at] + second, total);
+  const word64 sum = block_scan(s.words, s.amounts[at] + second, total);
   s.amounts[at] = sum - second;
   s.amounts[at + 1] = sum;
   __syncthreads();
@@ -156,6 +92,31 @@ __device__ __forceinline__ void add_amount(word64* sum, word64 amount) {
   if (high > 0) atomicAdd(&halves[1], high);
 }
 
+// What candidates of a floor_of weigh when they are only counted.
+struct one_each {
+  __device__ __forceinline__ word64 operator()(float) const { return 1; }
+};
+
+// Sizes and amounts of the range's bins, the best candidates in bin 0.
+template <class Amount>
+__device__ void make_histogram(row_shared& s, const row_view& row, const candidate_range& range,
+                               int shift, Amount amount) {
+  constexpr bool counted = std::is_same_v<Amount, one_each>;
+  auto* sizes = reinterpret_cast<std::uint32_t*>(s.sorted);
+  for (auto i = threadIdx.x; i < most_sorted; i += row_threads) sizes[i] = 0, s.amounts[i] = 0;
+  __syncthreads();
+  row.each([&](float v, std::int32_t id) {
+    const word64 c = candidate(v, id);
+    if (c < range.low || c > range.high) return;
+    const auto bin = static_cast<std::uint32_t>((range.high - c) >> shift);
+    atomicAdd(&sizes[bin], 1U);
+    if constexpr (!counted) add_amount(&s.amounts[bin], amount(v));
+  });
+  if constexpr (!counted) return;
+  __syncthreads();
+  for (auto i = threadIdx.x; i < most_sorted; i += row_threads) s.amounts[i] = sizes[i];
+}
+
 // The worst candidate that must stay so that the best of the range, together, reach goal(total of
 // all amounts). amount(value) is a whole number; `most` is at least the range's size.
 template <class Amount, class Goal>
@@ -163,25 +124,17 @@ __device__ word64 floor_of(row_shared& s, const row_view& row, candidate_range r
                            std::uint32_t most, Amount amount, Goal goal) {
   word64 wanted = 0;  // known once the total is
   for (;;) {
+    __syncthreads();  // all are done with what lies in s
     const bool few = most <= most_sorted;
     const int bits = 64 - __clzll(static_cast<long long>(range.high - range.low));
     const int shift = bits > bin_bits ? bits - bin_bits : 0;
-    auto* sizes = reinterpret_cast<std::uint32_t*>(s.sorted);
     if (few) {
       const std::uint32_t count = gather(s, row, range);
       for (auto i = threadIdx.x; i < most_sorted; i += row_threads) {
         s.amounts[i] = i < count ? amount(value_of(s.sorted[i])) : 0;
       }
     } else {
-      for (auto i = threadIdx.x; i < most_sorted; i += row_threads) sizes[i] = 0, s.amounts[i] = 0;
-      __syncthreads();
-      row.each([&](float v, std::int32_t id) {
-        const word64 c = candidate(v, id);
-        if (c < range.low || c > range.high) return;
-        const auto bin = static_cast<std::uint32_t>((range.high - c) >> shift);
-        atomicAdd(&sizes[bin], 1U);
-        add_amount(&s.amounts[bin], amount(v));
-      });
+      make_histogram(s, row, range, shift, amount);
     }
     __syncthreads();
     const word64 total = scan_amounts(s);
@@ -189,11 +142,10 @@ __device__ word64 floor_of(row_shared& s, const row_view& row, candidate_range r
     const std::uint32_t at = first_to_reach(s, wanted);
     if (few) return s.sorted[at];
     if (at > 0) wanted -= s.amounts[at - 1];
-    most = sizes[at];
+    most = reinterpret_cast<const std::uint32_t*>(s.sorted)[at];
     range.high -= static_cast<word64>(at) << shift;
     const word64 width = (word64{1} << shift) - 1;
     if (range.high - range.low > width) range.low = range.high - width;
-    __syncthreads();
   }
 }
 

@@ -78,7 +78,7 @@ struct pending_copy {
   std::uint64_t group;
 };
 
-enum class waits_for { nothing, warp, block };
+enum class waits_for { nothing, warp, block, condition };
 
 struct fiber {
   std::byte* stack = nullptr;  // its lowest byte; a page below it may not be touched
@@ -90,6 +90,7 @@ struct fiber {
   const char* what = "";  // it waits in
   unsigned mask = 0;
   std::source_location where;
+  const std::function<bool()>* condition = nullptr;
   std::vector<pending_copy> copies;
   std::uint64_t groups = 0;  // committed
 };
@@ -99,13 +100,19 @@ struct warp {
   lane_calls calls{};
 };
 
+struct named_barrier {
+  int arrived = 0;
+  std::uint64_t ended = 0;  // how often
+};
+
 enum class order { first_come, last_come, any };
 
 struct block_state {
   std::vector<fiber> fibers;  // as many as ever ran
   std::vector<warp> warps;
   std::deque<fiber*> ready;
-  unsigned threads = 0, done = 0, at_barrier = 0;
+  unsigned threads = 0, done = 0, at_barrier = 0, at_conditions = 0;
+  std::array<named_barrier, 16> named_barriers;
   int barrier_sum = 0, barrier_result = 0;
   std::source_location barrier_where;
   const char* barrier_name = "";
@@ -312,7 +319,8 @@ void end_operations_without(const fiber& gone) {
 
 void start_block(dim3 block) {
   state.threads = block.x * block.y * block.z;
-  state.done = state.at_barrier = 0;
+  state.done = state.at_barrier = state.at_conditions = 0;
+  state.named_barriers = {};
   state.barrier_sum = 0;
   state.error = nullptr;
   state.warps.assign((state.threads + 31) / 32, {});
@@ -338,9 +346,21 @@ void start_block(dim3 block) {
   }
 }
 
+void release_where_conditions_hold() {
+  for (unsigned i = 0; i < state.threads && state.at_conditions > 0; ++i) {
+    fiber& f = state.fibers[i];
+    if (f.waits != waits_for::condition || !(*f.condition)()) continue;
+    --state.at_conditions;
+    release(f);
+  }
+}
+
 void run_block(dim3 block) {
   start_block(block);
   while (state.done < state.threads) {
+    // Late, when nothing else can run, or early.
+    if (state.ready.empty() || (state.at_conditions > 0 && state.random() % 64 == 0))
+      release_where_conditions_hold();
     if (state.ready.empty()) fail_deadlock();
     fiber& f = pick();
     resume(f);
@@ -447,6 +467,33 @@ int meet_block(const char* name, int value, std::source_location where) {
     to_scheduler(false);
   }
   return state.barrier_result;
+}
+
+void wait_until(const char* name, const std::function<bool()>& ready, std::source_location where) {
+  fiber& self = current();
+  if (ready()) return;
+  self.condition = &ready;
+  self.waits = waits_for::condition;
+  self.what = name;
+  self.where = where;
+  ++state.at_conditions;
+  to_scheduler(false);
+}
+
+void arrive_at_named_barrier(int id, int threads) {
+  current();
+  named_barrier& barrier = state.named_barriers.at(static_cast<std::size_t>(id));
+  if (++barrier.arrived < threads) return;
+  barrier.arrived = 0;
+  ++barrier.ended;
+}
+
+void meet_named_barrier(int id, int threads, std::source_location where) {
+  const named_barrier& barrier = state.named_barriers.at(static_cast<std::size_t>(id));
+  const std::uint64_t ended = barrier.ended;
+  arrive_at_named_barrier(id, threads);
+  wait_until(
+      "a named barrier", [&] { return barrier.ended != ended; }, where);
 }
 
 void let_others_run() {

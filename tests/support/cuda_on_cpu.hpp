@@ -92,6 +92,14 @@ void meet_warp(lane_call& call, void (*resolve)(const lane_calls& lanes));
 // Waits for all threads of the block; the number of them whose `value` is not 0.
 int meet_block(const char* name, int value, std::source_location where);
 
+// Waits until ready() holds, which other threads bring about; it is asked at any time, on any
+// thread, and must not wait itself. For barriers in shared memory and the like.
+void wait_until(const char* name, const std::function<bool()>& ready, std::source_location where);
+
+// PTX's bar.sync and bar.arrive: barrier `id` of the block ends when `threads` have come to it.
+void meet_named_barrier(int id, int threads, std::source_location where);
+void arrive_at_named_barrier(int id, int threads);
+
 void let_others_run();
 unsigned live_lanes();
 int current_lane();

@@ -339,5 +339,41 @@ TEST_CASE("emulated threads that returned count as arrived") {
   }
 }
 
+// Warp 0 fills what warps 1 and 2 read: the two barriers of a producer and its consumers.
+template <bool Frees>
+__global__ void hand_over(int* out, int rounds) {
+  DINFER_SHARED(int, slot);
+  const auto here = std::source_location::current();
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (threadIdx.x < 32) {
+    for (int i = 0; i < rounds; ++i) {
+      if (i > 0) emulator::meet_named_barrier(2, 96, here);
+      slot[lane] = i;
+      emulator::arrive_at_named_barrier(1, 96);
+    }
+    return;
+  }
+  int sum = 0;
+  for (int i = 0; i < rounds; ++i) {
+    emulator::meet_named_barrier(1, 96, here);
+    sum += slot[31 - lane];
+    if (Frees && i + 1 < rounds) emulator::arrive_at_named_barrier(2, 96);
+  }
+  out[threadIdx.x - 32] = sum;
+}
+
+TEST_CASE("emulated threads wait at named barriers and for conditions") {
+  for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+    emulator::set_order(seed);
+    std::vector<int> out(64);
+    launch(hand_over<true>, dim3(1), dim3(96), 128, nullptr, out.data(), 10);
+    CHECK(out == std::vector<int>(64, 45));
+    CHECK(has(error_of([&] {
+                launch(hand_over<false>, dim3(1), dim3(96), 128, nullptr, out.data(), 10);
+              }),
+              "wait in a named barrier"));
+  }
+}
+
 }  // namespace
 }  // namespace dinfer::tests

@@ -82,7 +82,9 @@ void read_rows(const upload& work, std::byte* out) {
 // One thread's way to the GPU.
 class lane {
  public:
-  lane() {
+  lane() = default;
+  // Apart from the constructor, so that what a failure leaves half made is given back.
+  void open() {
     check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream for weights");
     for (auto& set : sets_) {
       check(cudaEventCreateWithFlags(&set.free, cudaEventDisableTiming), "an event for weights");
@@ -199,6 +201,7 @@ void upload_queue::run() noexcept {
   try {
     check(cudaSetDevice(gpu_), "choosing the GPU");
     lane way;
+    way.open();
     while (const auto work = take()) way.send(*work);
     way.wait();
   } catch (const device_error& e) {

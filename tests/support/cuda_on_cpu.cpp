@@ -13,6 +13,7 @@
 #include <exception>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <numeric>
 #include <random>
 #include <sstream>
@@ -454,6 +455,8 @@ void set_order(std::uint64_t seed) { order_seed = seed; }
 
 void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes,
               const std::function<void()>& thread) {
+  static std::mutex one_at_a_time;
+  const std::lock_guard lock(one_at_a_time);
   check_shape(grid, block, shared_bytes);
   gridDim = grid;
   blockDim = block;

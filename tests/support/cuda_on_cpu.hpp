@@ -2,7 +2,7 @@
 // Kernels of kernels/cuda on the host, for tests where no GPU is: with DINFER_CUDA_ON_CPU defined
 // a .cu file is plain C++, and launch() runs its blocks one after another with one fiber per CUDA
 // thread. launch.cuh includes this file in place of CUDA's runtime; of CUDA only headers are
-// needed. One OS thread at a time may launch. x86-64 alone.
+// needed. Launches of several OS threads run one after another. x86-64 alone.
 //
 //   g++ -std=c++20 -O1 -g -DDINFER_CUDA_ON_CPU -I. -Iinclude -isystem $CUDA_HOME/include
 //       -Wall -Wextra -Wno-unknown-pragmas -x c++ my_test.cpp kernels/cuda/my_kernel.cu

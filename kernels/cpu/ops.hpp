@@ -17,12 +17,14 @@ class cpu_ops final : public ops {
 
   std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                   const prepare_options& options) override;
+  void begin_step(const step_batch&) override {}
   void embed(const embed_args& args) override;
   void add_norm(const add_norm_args& args) override;
   void linear(const linear_args& args) override;
   void rope_store(const rope_store_args& args) override;
   void attention(const attention_args& args) override;
   void gather_rows(tensor in, tensor rows, tensor out) override;
+  void put_entries(tensor table, tensor entries) override;
   std::unique_ptr<sampler> make_sampler(std::uint32_t slots, std::int64_t vocabulary) override;
 
  private:

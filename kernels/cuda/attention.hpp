@@ -59,9 +59,8 @@ struct decode_plan {
 struct decode_space {
   std::size_t partial_bytes = 0, ticket_bytes = 0;
 };
-// largest_group: query heads of the KV head that has most.
-decode_space decode_space_for(std::int32_t head_dim, std::int32_t largest_group,
-                              std::int32_t multiprocessors);
+decode_space decode_space_for(std::int32_t query_heads, std::int32_t kv_heads,
+                              std::int32_t head_dim, std::int32_t multiprocessors);
 
 // The first shape.decodes sequences, one token each: token s is sequence s. `type`: of activations
 // and pages. head_dim is a multiple of 8 up to 256; tensor cores serve 64, 80, 96, 128 and 256 in

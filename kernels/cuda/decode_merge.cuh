@@ -74,7 +74,7 @@ struct chunk_end {
   __device__ __forceinline__ void combine(const float* parts, const float2* peaks, int row,
                                           int four, float4& sum, float2& peak) const {
     float2 p[decode_warps];
-    float top = -CUDART_INF_F;
+    float top = minus_infinity;
 #pragma unroll
     for (int w = 0; w < decode_warps; ++w) {
       p[w] = peaks[w * Engine::most_rows + row];

@@ -14,17 +14,18 @@ struct decode_mma {
   using rows_type = fixed_rows<HeadDim / 8>;
   static constexpr int piece_elements = 8;
   static constexpr int tile_shift = 6, tile_keys = 1 << tile_shift;
-  static constexpr int most_rows = 16;
+  static constexpr int query_rows = 16;
+  static constexpr int most_rows = HeadDim > 128 ? 8 : 16;  // of these: registers are few
   static constexpr int largest_head_dim = HeadDim;
   static constexpr int stages = HeadDim > 128 ? 2 : 3;
-  static constexpr int blocks_per_multiprocessor = HeadDim > 128 ? 1 : HeadDim > 64 ? 2 : 4;
+  static constexpr int blocks_per_multiprocessor = most_decode_blocks(HeadDim);
 
   // Lane 4 g + t holds rows g (0) and g + 8 (1), of the sums columns 8 j + 2 t + {0, 1}.
   float peak[2], mass[2];  // mass: this lane's keys only
   float sum[HeadDim / 8][4];
 
   __device__ void clear() {
-    peak[0] = peak[1] = -CUDART_INF_F;
+    peak[0] = peak[1] = minus_infinity;
     mass[0] = mass[1] = 0;
     for (auto& s : sum) s[0] = s[1] = s[2] = s[3] = 0;
   }
@@ -56,7 +57,7 @@ struct decode_mma {
     for (int i = 0; i < 8; ++i) {
       const int key = first + i / 4 * 8 + i % 2;
       const bool seen = key >= note.first_key && key < note.context;
-      score[i / 4][i % 4] = seen ? score[i / 4][i % 4] * scale_log2 : -CUDART_INF_F;
+      score[i / 4][i % 4] = seen ? score[i / 4][i % 4] * scale_log2 : minus_infinity;
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -65,7 +66,7 @@ struct decode_mma {
       float top = fmaxf(fmaxf(a[0], a[1]), fmaxf(b[0], b[1]));
       top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFU, top, 1));
       top = fmaxf(fmaxf(top, __shfl_xor_sync(0xFFFFFFFFU, top, 2)), peak[r]);
-      const float from = top == -CUDART_INF_F ? 0.0F : top;  // inf - inf is no number
+      const float from = top == minus_infinity ? 0.0F : top;  // inf - inf is no number
       const float keep = exp2_fast(peak[r] - from);
       peak[r] = top;
       for (float* s : {a, b}) {

@@ -14,7 +14,7 @@ struct decode_plain {
   using rows_type = any_rows;
   static constexpr int piece_elements = 16 / sizeof(T);
   static constexpr int tile_shift = 5, tile_keys = 1 << tile_shift;
-  static constexpr int most_rows = 8;
+  static constexpr int query_rows = 8, most_rows = 8;
   static constexpr int largest_head_dim = 256;
   static constexpr int stages = 2;
   static constexpr int blocks_per_multiprocessor = 1;
@@ -26,7 +26,7 @@ struct decode_plain {
   __device__ void clear() {
 #pragma unroll
     for (int r = 0; r < most_rows; ++r) {
-      peak[r] = -CUDART_INF_F;
+      peak[r] = minus_infinity;
       mass[r] = 0;
       for (auto& s : sum[r]) s = make_float4(0, 0, 0, 0);
     }
@@ -67,13 +67,13 @@ struct decode_plain {
     for (int r = 0; r < most_rows; ++r) {
       score[r] += __shfl_xor_sync(0xFFFFFFFFU, score[r], 1);
       score[r] += __shfl_xor_sync(0xFFFFFFFFU, score[r], 2);
-      score[r] = seen ? score[r] * scale_log2 : -CUDART_INF_F;
+      score[r] = seen ? score[r] * scale_log2 : minus_infinity;
       float top = score[r];
       for (int lanes = 4; lanes < 32; lanes *= 2) {
         top = fmaxf(top, __shfl_xor_sync(0xFFFFFFFFU, top, lanes));
       }
       top = fmaxf(top, peak[r]);
-      const float from = top == -CUDART_INF_F ? 0.0F : top;  // inf - inf is no number
+      const float from = top == minus_infinity ? 0.0F : top;  // inf - inf is no number
       const float keep = exp2_fast(peak[r] - from);
       peak[r] = top;
       score[r] = exp2_fast(score[r] - from);

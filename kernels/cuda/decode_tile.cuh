@@ -56,7 +56,7 @@ struct decode_memory {
       : rows(head_dim / Engine::piece_elements), base(shared) {}
 
   __host__ __device__ int part_bytes() const { return Engine::tile_keys * rows.stride * 16; }
-  __host__ __device__ int query_bytes() const { return Engine::most_rows * rows.stride * 16; }
+  __host__ __device__ int query_bytes() const { return Engine::query_rows * rows.stride * 16; }
   __host__ __device__ int bytes() const {
     return stages * (2 * part_bytes() + query_bytes()) + peak_bytes + note_bytes + scratch_bytes;
   }
@@ -106,6 +106,7 @@ struct tile_feed {
         static_cast<const T*>(shape.pages) + head_elements * job.bundles.kv_head[walk.bundle];
     unsigned char *const keys = memory.keys(stage), *const values = memory.values(stage);
     const int pieces = Engine::tile_keys * memory.rows.count;
+#pragma unroll 4
     for (int i = thread; i < pieces + (-pieces & 31); i += decode_threads) {
       const int row = min(i / memory.rows.count, Engine::tile_keys - 1);
       const int piece = i % memory.rows.count, key = first + row;
@@ -128,7 +129,7 @@ struct tile_feed {
     const T* from = static_cast<const T*>(shape.qkv) + walk.sequence * shape.qkv_columns +
                     std::int64_t{first} * shape.head_dim;
     unsigned char* const to = memory.queries(walk.piece % Engine::stages);
-    for (int i = static_cast<int>(threadIdx.x); i < Engine::most_rows * memory.rows.count;
+    for (int i = static_cast<int>(threadIdx.x); i < Engine::query_rows * memory.rows.count;
          i += decode_threads) {
       const int row = i / memory.rows.count, piece = i % memory.rows.count;
       const bool valid = row < heads;

@@ -9,9 +9,17 @@
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/launch.cuh"
 
+#include <limits>
+
 namespace dinfer::kernels::cuda {
 
+inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 inline constexpr int decode_threads = 128, decode_warps = 4;
+// Blocks that run at a time on a multiprocessor of an H100 or H200, whose 228 KB of shared memory
+// bound them.
+constexpr int most_decode_blocks(int head_dim) {
+  return head_dim > 128 ? 1 : head_dim > 64 ? 2 : 4;
+}
 inline constexpr int most_bundles = 256;
 inline constexpr int most_chunks = 65;  // of a sequence: more tiles make longer chunks
 

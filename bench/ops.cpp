@@ -177,7 +177,7 @@ struct bench {
         d.allocate(static_cast<std::size_t>(pages.pages * pages.page_elements()) * 4, true);
     pages.base = memory.data();
     std::vector<std::int32_t> table(static_cast<std::size_t>(blocks)), positions, sequence,
-        begin{0, tokens}, keys{context};
+        begin{0, tokens}, keys{context}, row{0};
     std::iota(table.begin(), table.end(), 1);
     for (std::int32_t t = 0; t < tokens; ++t) positions.push_back(context - tokens + t);
     sequence.resize(positions.size());
@@ -186,10 +186,12 @@ struct bench {
     };
     const step_batch batch{tokens,
                            1,
+                           tokens == 1 ? 1 : 0,
                            ints(positions),
                            ints(sequence),
                            ints(begin),
                            ints(keys),
+                           ints(row),
                            view(table.data(), dtype::i32, 1, blocks)};
     std::vector<float> qkv(static_cast<std::size_t>(tokens * (heads + 2 * kv_heads) * head_dim),
                            0.1F);
@@ -241,9 +243,18 @@ struct bench {
       x = static_cast<float>((state = state * 1664525U + 1013904223U) >> 8) * 1e-6F;
     const sample_row row{0, 5, -1};
     const std::int64_t whole = vocabulary;
+    std::vector<std::int32_t> tokens(1), top(most_top);
+    std::vector<float> logprobs(1), top_logprobs(most_top);
+    sample_args args;
+    args.rows = {&row, 1};
+    args.shard_rows = {&whole, 1};
+    args.drawn = {view(tokens.data(), dtype::i32, 1), view(logprobs.data(), dtype::f32, 1),
+                  view(top.data(), dtype::i32, 1, most_top),
+                  view(top_logprobs.data(), dtype::f32, 1, most_top)};
     const double time = seconds([&] {
       copy = logits;
-      s->sample(view(copy.data(), dtype::f32, 1, vocabulary), {&row, 1}, {&whole, 1}, nullptr);
+      args.logits = view(copy.data(), dtype::f32, 1, vocabulary);
+      s->sample(args);
     });
     line(std::string("sample ") + name, time, static_cast<double>(vocabulary) * 4,
          static_cast<double>(vocabulary));

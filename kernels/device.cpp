@@ -5,7 +5,7 @@
 namespace dinfer::kernels {
 
 buffer::~buffer() {
-  if (owner_ != nullptr) owner_->release(data_, bytes_);
+  if (owner_ != nullptr) owner_->release(data_, bytes_, kind_);
 }
 
 void device::begin_capture() {

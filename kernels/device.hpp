@@ -103,6 +103,8 @@ class device {
  public:
   virtual ~device() = default;
   virtual const device_traits& traits() const noexcept = 0;
+  // Of its memory, now.
+  virtual std::uint64_t free_bytes() const { return traits().free_bytes; }
 
   // Throws device_error{out_of_memory}. `zeroed` buffers start as zeros, others as anything.
   virtual buffer allocate(std::size_t bytes, bool zeroed) = 0;

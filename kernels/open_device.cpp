@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a name to a device. CUDA lives in a plugin, libdinfer_cuda.so, so that one build serves
-// machines with and without GPUs. Its one C entry point, `dinfer_cuda_open`, must come from the
-// same build: devices are C++ objects.
+// machines with and without GPUs. Its C entry points must come from the same build: devices are C++
+// objects.
 #include "kernels/cpu/device.hpp"
 #include "kernels/device.hpp"
 
@@ -14,9 +14,12 @@ namespace dinfer::kernels {
 
 namespace {
 
-// On failure returns null and leaves the reason in `message`, which has room for `size` bytes.
+// On failure these return null and false, and leave the reason in `message`, which has room for
+// `size` bytes.
 using cuda_open = device* (*)(std::int32_t index, const device_options* options, char* message,
                               std::size_t size);
+using cuda_memory = bool (*)(std::int32_t index, device_memory* memory, char* message,
+                             std::size_t size);
 
 // The number in "kind:number", or -1.
 std::int32_t index_in(std::string_view name, std::string_view kind) {
@@ -27,21 +30,33 @@ std::int32_t index_in(std::string_view name, std::string_view kind) {
   return error == std::errc() && end == name.data() + name.size() ? index : -1;
 }
 
-result<std::unique_ptr<device>> open_cuda(const std::string& name, std::int32_t index,
-                                          const device_options& options) {
-  const auto unavailable = [&](const std::string& why) {
-    return fail(errc::unavailable, name + ": " + why, name);
-  };
-  void* library = dlopen("libdinfer_cuda.so", RTLD_NOW | RTLD_LOCAL);  // stays loaded
+tl::unexpected<error> unavailable(const std::string& name, const std::string& why) {
+  return fail(errc::unavailable, name + ": " + why, name);
+}
+
+// A function of the plugin, which stays loaded.
+template <class Function>
+result<Function> in_plugin(const std::string& name, const char* function) {
+  void* library = dlopen("libdinfer_cuda.so", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* why = dlerror();
-    return unavailable(std::string("the CUDA plugin could not be loaded: ") + (why ? why : ""));
+    return unavailable(name,
+                       std::string("the CUDA plugin could not be loaded: ") + (why ? why : ""));
   }
-  const auto open = reinterpret_cast<cuda_open>(dlsym(library, "dinfer_cuda_open"));
-  if (open == nullptr) return unavailable("libdinfer_cuda.so has no dinfer_cuda_open");
-  char message[512] = "";
+  void* found = dlsym(library, function);
+  if (found == nullptr)
+    return unavailable(name, std::string("libdinfer_cuda.so has no ") + function);
+  return reinterpret_cast<Function>(found);
+}
+
+constexpr std::size_t message_bytes = 512;
+
+result<std::unique_ptr<device>> open_cuda(const std::string& name, std::int32_t index,
+                                          const device_options& options) {
+  DINFER_TRY(const auto open, in_plugin<cuda_open>(name, "dinfer_cuda_open"));
+  char message[message_bytes] = "";
   std::unique_ptr<device> opened(open(index, &options, message, sizeof message));
-  if (opened == nullptr) return unavailable(message);
+  if (opened == nullptr) return unavailable(name, message);
   return opened;
 }
 
@@ -54,6 +69,16 @@ result<std::unique_ptr<device>> open_device(const std::string& name,
     return open_cuda(name, index, options);
   return fail(errc::not_found,
               "there is no device \"" + name + "\": \"cpu:0\" or \"cuda:0\" would fit", name);
+}
+
+result<device_memory> query_memory(const std::string& name) {
+  device_memory memory;
+  const auto index = index_in(name, "cuda:");
+  if (index < 0) return memory;
+  DINFER_TRY(const auto query, in_plugin<cuda_memory>(name, "dinfer_cuda_memory"));
+  char message[message_bytes] = "";
+  if (!query(index, &memory, message, sizeof message)) return unavailable(name, message);
+  return memory;
 }
 
 }  // namespace dinfer::kernels

@@ -129,14 +129,24 @@ struct embed_args {
   tensor out;                              // [T, H]
 };
 
+// The largest step that will come.
+struct step_limits {
+  std::int64_t tokens = 0, sequences = 0;
+  std::int64_t context = 0;  // of one sequence
+  std::int32_t query_heads = 0, kv_heads = 0, head_dim = 0;
+  std::int64_t mlp = 0;  // columns that a gate_up weight's linear gives
+};
+
 class ops {
  public:
   virtual ~ops() = default;
 
+  // Takes what operations need beside their arguments, once, before the first step; returns the
+  // bytes of device memory.
+  virtual std::uint64_t reserve(const step_limits&) { return 0; }
+
   virtual std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                           const prepare_options& options) = 0;
-  // Once for every step, before the first operation that is given `batch`.
-  virtual void begin_step(const step_batch& batch) = 0;
   virtual void embed(const embed_args& args) = 0;
   virtual void add_norm(const add_norm_args& args) = 0;
   virtual void linear(const linear_args& args) = 0;

@@ -33,7 +33,7 @@ inline constexpr std::int32_t most_top = 20;  // candidates that a row may repor
 struct drawn_arrays {
   tensor tokens;        // i32 [R]: drawn, or the target
   tensor logprobs;      // f32 [R]: of that token
-  tensor top_tokens;    // i32 [R, most_top], best first
+  tensor top_tokens;    // i32 [R, most_top], best first; -1 after the last that there is
   tensor top_logprobs;  // f32 [R, most_top]
 };
 

@@ -12,16 +12,44 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
+#include <deque>
 #include <iterator>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 
 namespace dinfer {
 
+// Results in the order of their plans, from whichever thread brings them.
+class result_queue {
+ public:
+  void put(result<runtime::step_result> done) {
+    const std::lock_guard lock(mutex_);
+    results_.push_back(std::move(done));
+    changed_.notify_one();
+  }
+  result<runtime::step_result> take(std::chrono::milliseconds deadline) {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, deadline, [this] { return !results_.empty(); }))
+      return fail(errc::timeout,
+                  "no result of a step within " + std::to_string(deadline.count()) + " ms");
+    auto first = std::move(results_.front());
+    results_.pop_front();
+    return first;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<result<runtime::step_result>> results_;
+};
+
 struct engine::impl {
   std::unique_ptr<runtime::weight_source> source;  // the vocabulary's bytes
   std::unique_ptr<runtime::tokenizer> words;
+  result_queue results;  // the runner's thread may still write to it: it outlives the runner
   std::unique_ptr<runtime::runner> runner;
   std::optional<runtime::scheduler> scheduler;
   runtime::request_bounds bounds;
@@ -38,6 +66,7 @@ struct engine::impl {
 namespace {
 
 constexpr runtime::epoch_id first_epoch = 1;
+constexpr std::chrono::minutes step_deadline{10};  // a CPU may take its time
 
 runtime::runner_options runner_options_of(const engine_options& options) {
   runtime::runner_options r;
@@ -74,7 +103,7 @@ runtime::scheduler_config schedule_of(const engine_options& options,
   c.block_size = size.block_size;
   for (const std::uint32_t blocks : size.blocks) c.groups.push_back({blocks, 0});
   c.prefix_caching = options.prefix_caching;
-  c.max_in_flight = 1;
+  c.max_in_flight = options.device.starts_with("cuda:") ? 2 : 1;  // one step ahead
   c.eos_tokens = shape.eos_tokens;
   c.epoch = first_epoch;
   return c;
@@ -112,15 +141,20 @@ void engine::cancel(request_id id) { impl_->scheduler->cancel(id, finish_reason:
 
 bool engine::busy() const { return impl_->busy(); }
 
+// Hands out plans as long as the scheduler has any, so that a device that runs behind its host
+// always has the next one, then takes the oldest result.
 result<std::vector<token_event>> engine::step() {
   if (impl_->failed) return fail(errc::unavailable, "an earlier step failed");
+  while (const auto plan = impl_->scheduler->plan()) {
+    impl_->runner->execute(*plan, [this_impl = impl_.get()](result<runtime::step_result> done) {
+      this_impl->results.put(std::move(done));
+    });
+  }
   result<std::vector<token_event>> events;
-  if (const auto plan = impl_->scheduler->plan()) {
+  if (impl_->scheduler->stats().in_flight > 0) {
     impl_->failed = true;
-    result<runtime::step_result> done = fail(errc::internal, "the step ended without a result");
-    impl_->runner->execute(*plan, [&](result<runtime::step_result> r) { done = std::move(r); });
-    if (!done) return tl::unexpected(std::move(done).error());
-    events = impl_->scheduler->apply(*done);
+    DINFER_TRY(const runtime::step_result done, impl_->results.take(step_deadline));
+    events = impl_->scheduler->apply(done);
     if (!events) return events;
     impl_->failed = false;
   }

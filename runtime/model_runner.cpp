@@ -7,6 +7,7 @@
 #include "runtime/models/model.hpp"
 #include "runtime/runner.hpp"
 #include "runtime/shard/rank_links.hpp"
+#include "runtime/shard/result_pump.hpp"
 #include "runtime/shard/shard_steps.hpp"
 #include "runtime/shard/slot_table.hpp"
 #include "runtime/weights/source.hpp"
@@ -14,6 +15,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -24,7 +26,9 @@ namespace {
 using kernels::device_error;
 using steady = std::chrono::steady_clock;
 
-constexpr std::uint64_t host_reserve_bytes = 512ULL << 20;  // left to the rest of the machine
+constexpr std::uint64_t host_reserve_bytes = 512ULL << 20;     // left to the rest of the machine
+constexpr double default_memory_fraction = 0.92;               // of a device's own memory
+constexpr std::uint64_t recording_reserve_bytes = 1ULL << 30;  // recorded steps take some later
 
 class model_runner final : public runner {
  public:
@@ -56,7 +60,9 @@ class model_runner final : public runner {
   shard_limits limits(std::span<const std::uint32_t> blocks) const;
   void take_cache(std::span<const std::uint32_t> blocks);
   result<void> check_order(const step_plan& plan) const;
-  result<step_result> run(const step_plan& plan);
+  result<launched_step> launch(const step_plan& plan);
+  result<step_result> finish(const launched_step& step);
+  void report_failure(error why, const result_sink& sink);
 
   runner_options options_;
   std::unique_ptr<weight_source> source_;  // until the model is loaded
@@ -72,10 +78,11 @@ class model_runner final : public runner {
   std::optional<slot_table> slots_;
   std::optional<shard_steps> steps_;
   bool fresh_links_ = false;  // joined, and no step has run since
-  bool ready_ = false;
-  bool reported_ = false;  // an error went out: silence until connect()
+  std::atomic<bool> ready_ = false;
+  std::atomic<bool> reported_ = false;  // an error went out: silence until connect()
   epoch_id epoch_ = 0;
   step_id step_ = 0;
+  std::optional<result_pump> pump_;  // of an asynchronous device; the last member: it uses others
 };
 
 std::uint32_t model_runner::block_size() const {
@@ -92,12 +99,21 @@ result<void> model_runner::load(const load_progress& progress) {
   const auto begin = steady::now();
   try {
     DINFER_CHECK(model_->load(*source_, *device_, {options_.dequantize}, progress));
-    steps_.emplace(*device_, *model_, links_, limits({}), shard_rows_);
+    device_->synchronize();  // the file may go now
+    steps_.emplace(*device_, *model_, links_, limits({}), shard_rows_,
+                   step_options{options_.graphs, options_.collective_timeout});
   } catch (const device_error& e) {
     return tl::unexpected(links_.located(e));
   }
   source_.reset();
   loaded_ = true;
+  if (device_->traits().asynchronous) {
+    pump_.emplace([this](const launched_step& step) {
+      result<step_result> done = finish(step);
+      if (!done) reported_ = true;
+      return done;
+    });
+  }
   load_ms_ = static_cast<std::uint32_t>(
       std::chrono::duration_cast<std::chrono::milliseconds>(steady::now() - begin).count());
   return {};
@@ -107,11 +123,20 @@ result<void> model_runner::load(const load_progress& progress) {
 std::uint64_t model_runner::cache_bytes() const {
   if (options_.cache_bytes != 0) return options_.cache_bytes;
   const kernels::device_traits& traits = device_->traits();
+  const auto within = [](std::uint64_t all, std::uint64_t taken) {
+    return all > taken ? all - taken : 0;
+  };
+  if (!traits.host_memory) {
+    const double fraction =
+        options_.memory_fraction > 0 ? options_.memory_fraction : default_memory_fraction;
+    const auto others =
+        static_cast<std::uint64_t>(static_cast<double>(traits.memory_bytes) * (1 - fraction));
+    return within(device_->free_bytes(), others + recording_reserve_bytes);
+  }
   const rank_report used = report();
-  const std::uint64_t taken = used.weight_bytes + used.workspace_bytes +
-                              std::max(host_reserve_bytes, traits.memory_bytes / 20);
-  const std::uint64_t left = traits.free_bytes > taken ? traits.free_bytes - taken : 0;
-  if (!traits.host_memory) return left;
+  const std::uint64_t left =
+      within(traits.free_bytes, used.weight_bytes + used.workspace_bytes +
+                                    std::max(host_reserve_bytes, traits.memory_bytes / 20));
   // Ranks may share this host's memory, and other programs live there too.
   const auto ranks = static_cast<std::uint64_t>(layout().stages * layout().tp_size);
   return std::min(left, traits.memory_bytes / 4) / ranks;
@@ -150,6 +175,7 @@ result<void> model_runner::connect(std::span<const std::string> cards,
                                    std::chrono::milliseconds deadline) {
   if (!loaded_) return fail(errc::unavailable, "ranks meet once the model is loaded");
   ready_ = reported_ = false;
+  if (pump_) pump_->restart();
   DINFER_CHECK(links_.join(cards, deadline));
   fresh_links_ = true;
   return {};
@@ -159,8 +185,8 @@ void model_runner::take_cache(std::span<const std::uint32_t> blocks) {
   if (!std::ranges::equal(blocks, cache_blocks_)) {
     cache_blocks_.clear();
     cache_ = kv_cache();  // the old pool goes before the new one comes
-    cache_ = kv_cache(*device_, model_->kv_groups(), blocks, block_size(),
-                      device_->traits().activation);
+    cache_ =
+        kv_cache(*device_, model_->kv_groups(), blocks, block_size(), device_->traits().activation);
     cache_blocks_.assign(blocks.begin(), blocks.end());
   }
   slots_.emplace(limits(blocks));
@@ -179,6 +205,7 @@ result<void> model_runner::start_cache(std::span<const std::uint32_t> blocks, ep
                             fmt::join(blocks, ", "), model_->kv_groups().size()));
   }
   ready_ = reported_ = false;
+  if (pump_) pump_->restart();
   try {
     if (!std::exchange(fresh_links_, false)) links_.reset(epoch);
     take_cache(blocks);
@@ -204,16 +231,22 @@ result<void> model_runner::check_order(const step_plan& plan) const {
 }
 
 void model_runner::execute(const step_plan& plan, const result_sink& sink) {
-  result<step_result> done = run(plan);
-  if (!done) {
-    ready_ = false;
-    if (!std::exchange(reported_, true)) sink(std::move(done));
-    return;
-  }
-  if (layout().last() && layout().tp_rank == 0) sink(std::move(done));
+  result<launched_step> step = launch(plan);
+  if (!step) return report_failure(std::move(step).error(), sink);
+  if (!layout().last() || layout().tp_rank != 0) return;
+  if (pump_) return pump_->push(std::move(*step), sink);
+  result<step_result> done = finish(*step);
+  if (!done) return report_failure(std::move(done).error(), sink);
+  sink(std::move(done));
 }
 
-result<step_result> model_runner::run(const step_plan& plan) {
+void model_runner::report_failure(error why, const result_sink& sink) {
+  ready_ = false;
+  if (pump_) pump_->drain();  // results before it come first
+  if (!reported_.exchange(true)) sink(tl::unexpected(std::move(why)));
+}
+
+result<launched_step> model_runner::launch(const step_plan& plan) {
   DINFER_CHECK(check_order(plan));
   if (auto taken = slots_->apply(plan); !taken) {
     error e = std::move(taken).error();
@@ -222,8 +255,18 @@ result<step_result> model_runner::run(const step_plan& plan) {
   }
   step_ = plan.step;
   try {
-    return steps_->run(plan, *slots_, cache_);
+    return steps_->launch(plan, *slots_, cache_);
   } catch (const device_error& e) {
+    return tl::unexpected(links_.located(e));
+  }
+}
+
+// May run on the pump's thread.
+result<step_result> model_runner::finish(const launched_step& step) {
+  try {
+    return steps_->finish(step);
+  } catch (const device_error& e) {
+    ready_ = false;
     return tl::unexpected(links_.located(e));
   }
 }

@@ -48,9 +48,11 @@ struct runner_options {
   std::uint32_t max_num_batched_tokens = 2048;
   std::uint32_t block_size = 0;    // 0: the device's
   std::uint64_t cache_bytes = 0;   // 0: what is free, less a reserve
+  double memory_fraction = 0;      // of a device's own memory, for everything; 0: decided
   std::uint32_t cache_blocks = 0;  // exact; 0: from bytes
+  bool graphs = true;              // record decoding steps where the device can
   rank_layout layout;
-  std::chrono::milliseconds collective_timeout{10'000};
+  std::chrono::milliseconds collective_timeout{10'000};  // of a wait for a peer or the device
 };
 
 struct cache_size {
@@ -80,9 +82,9 @@ class runner {
                                std::chrono::milliseconds deadline) = 0;
   // Blocks per group that every rank agreed on.
   virtual result<void> start_cache(std::span<const std::uint32_t> blocks, epoch_id epoch) = 0;
-  // Runs a plan. A result reaches the sink only on the last stage's tp rank 0 (others: `result`
-  // with no sequences is not sent); an error reaches every rank's sink once, and the runner is
-  // unusable until connect().
+  // Runs a plan; on an asynchronous device returns once it is launched. A result reaches the sink
+  // only on the last stage's tp rank 0 (others: `result` with no sequences is not sent); an error
+  // reaches every rank's sink once, and the runner is unusable until connect().
   virtual void execute(const step_plan& plan, const result_sink& sink) = 0;
   virtual rank_report report() const = 0;
   virtual void abort() noexcept = 0;  // any thread: wakes a blocked collective

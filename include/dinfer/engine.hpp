@@ -4,6 +4,7 @@
 // one at a time.
 #pragma once
 
+#include "dinfer/config.hpp"
 #include "dinfer/error.hpp"
 #include "dinfer/request.hpp"
 
@@ -18,12 +19,19 @@ namespace dinfer {
 
 struct engine_options {
   std::string model_path;  // a .gguf file, or a directory that holds one
-  std::string device = "cpu:0";
+  load_format format = load_format::automatic;
+  std::string device = "cpu:0";                  // or "cuda:0"
+  dtype_choice dtype = dtype_choice::automatic;  // of activations; automatic: float32 on CPUs,
+                                                 // bfloat16 on CUDA
+  bool batch_invariant = false;     // a request's tokens never depend on others beside it
+  bool cuda_graphs = true;          // record decoding steps and replay them
+  std::string tuning_directory;     // where CUDA keeps which kernels were fastest; empty: nowhere
   std::uint32_t threads = 0;        // of a CPU device; 0: every core
   std::uint32_t max_model_len = 0;  // prompt and output tokens of a sequence; 0: as trained
   std::uint32_t max_num_seqs = 32;  // that run at once; more wait
   std::uint32_t max_num_batched_tokens = 512;  // prompt and output tokens of one step
   std::uint64_t cache_bytes = 0;               // of KV cache; 0: decided from free memory
+  double memory_fraction = 0;                  // of a GPU's memory, for everything; 0: decided
   bool prefix_caching = true;
   bool dequantize = false;  // expand quantised weights at load
 };

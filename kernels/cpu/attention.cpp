@@ -54,6 +54,25 @@ void check_pages(const kv_pages& pages, std::int32_t layer, std::int32_t head_di
   DINFER_ASSERT(pages.head_dim == head_dim && pages.block_size > 0);
 }
 
+const std::int32_t* blocks_of(const step_batch& batch, std::int64_t sequence) {
+  const std::int64_t row = batch.table_rows.as<std::int32_t>()[sequence];
+  return batch.block_table.as<std::int32_t>() + row * batch.block_table.columns();
+}
+
+bool padding(const step_batch& batch, std::int32_t sequence) {
+  return batch.context.as<std::int32_t>()[sequence] == 0;
+}
+
+void clear_padding(const attention_args& args) {
+  const auto* begins = args.batch->query_begin.as<std::int32_t>();
+  const auto width = args.out.columns();
+  for (std::int32_t s = 0; s < args.batch->sequences; ++s) {
+    if (!padding(*args.batch, s)) continue;
+    std::fill_n(args.out.as<float>() + begins[s] * width, (begins[s + 1] - begins[s]) * width,
+                0.0F);
+  }
+}
+
 // A run of query heads that read one KV head, and some tokens of one sequence.
 struct piece {
   std::int32_t sequence = 0, first_head = 0, heads = 0, first_token = 0, tokens = 0;
@@ -68,6 +87,7 @@ std::vector<piece> pieces_of(const attention_args& args) {
     while (end < args.query_heads && at(end) == at(head) && end - head < attention_rows) ++end;
     const std::int32_t step = std::max(1, attention_rows / (end - head));
     for (std::int32_t s = 0; s < args.batch->sequences; ++s) {
+      if (padding(*args.batch, s)) continue;
       for (std::int32_t t = begins[s]; t < begins[s + 1]; t += step) {
         pieces.push_back({s, head, end - head, t, std::min(step, begins[s + 1] - t)});
       }
@@ -88,7 +108,6 @@ void cpu_ops::rope_store(const rope_store_args& args) {
   check_pages(pages, args.layer, dim);
   DINFER_ASSERT(is_f32(args.qkv) && args.qkv.columns() == width && pages.kv_heads == args.kv_heads);
   DINFER_ASSERT(2 * half <= dim);
-  const auto table_width = batch.block_table.columns();
   pool_.reserve_scratch(static_cast<std::size_t>(2 * half + 1));
   constexpr std::int32_t chunk_rows = 8;
   pool_.run(
@@ -109,10 +128,8 @@ void cpu_ops::rope_store(const rope_store_args& args) {
               rotate(args.rope, sines, row + static_cast<std::int64_t>(h) * dim);
             }
           }
-          const std::int64_t sequence = batch.token_sequence.as<std::int32_t>()[t];
-          const auto page =
-              batch.block_table
-                  .as<std::int32_t>()[sequence * table_width + position / pages.block_size];
+          const auto* blocks = blocks_of(batch, batch.token_sequence.as<std::int32_t>()[t]);
+          const auto page = blocks[position / pages.block_size];
           const auto at = row_bytes(pages.type, std::int64_t{position % pages.block_size} * dim);
           const float* keys = row + static_cast<std::int64_t>(args.query_heads) * dim;
           for (std::int32_t h = 0; h < args.kv_heads; ++h) {
@@ -134,6 +151,7 @@ void cpu_ops::attention(const attention_args& args) {
   check_pages(pages, args.layer, dim);
   DINFER_ASSERT(is_f32(args.qkv) && is_f32(args.out) && args.out.columns() == out_stride);
   DINFER_ASSERT(args.kv_of_query.size() == static_cast<std::size_t>(args.query_heads));
+  clear_padding(args);
   const auto pieces = pieces_of(args);
   pool_.reserve_scratch(attention_scratch(dim));
   pool_.run(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t i, std::uint32_t thread) {
@@ -151,7 +169,7 @@ void cpu_ops::attention(const attention_args& args) {
     job.first_position = batch.positions.as<std::int32_t>()[p.first_token];
     job.window = args.window;
     job.scale = args.scale;
-    job.blocks = batch.block_table.as<std::int32_t>() + p.sequence * batch.block_table.columns();
+    job.blocks = blocks_of(batch, p.sequence);
     job.block_size = pages.block_size;
     job.keys = matrix(pages, 0, args.layer, 0, kv_head);
     job.values = matrix(pages, 0, args.layer, 1, kv_head);

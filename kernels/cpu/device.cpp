@@ -25,6 +25,13 @@ std::string processor_name() {
   return "CPU";
 }
 
+// Work is done when a call returns.
+class past_event final : public event {
+ public:
+  void record() override {}
+  void wait(std::chrono::milliseconds) override {}
+};
+
 class cpu_device final : public device {
  public:
   cpu_device(const std::string& name, const device_options& options)
@@ -45,6 +52,10 @@ class cpu_device final : public device {
     return {this, allocate_bytes(bytes, zeroed), bytes};
   }
 
+  buffer allocate_host(std::size_t bytes) override {
+    return {this, allocate_bytes(bytes, true), bytes, memory_kind::host};
+  }
+
   void upload(void* to, const void* from_host, std::size_t bytes) override {
     if (bytes > 0) std::memcpy(to, from_host, bytes);
   }
@@ -53,12 +64,24 @@ class cpu_device final : public device {
     if (bytes > 0) std::memcpy(to_host, from, bytes);
   }
 
+  void upload_async(void* to, const void* from_host, std::size_t bytes) override {
+    upload(to, from_host, bytes);
+  }
+
+  void download_async(void* to_host, const void* from, std::size_t bytes) override {
+    download(to_host, from, bytes);
+  }
+
+  std::unique_ptr<event> make_event() override { return std::make_unique<past_event>(); }
+
   void synchronize() override {}
 
   kernels::ops& ops() noexcept override { return ops_; }
 
  private:
-  void release(void* data, std::size_t bytes) noexcept override { release_bytes(data, bytes); }
+  void release(void* data, std::size_t bytes, memory_kind) noexcept override {
+    release_bytes(data, bytes);
+  }
 
   device_traits traits_;
   thread_pool pool_;
@@ -74,6 +97,13 @@ result<std::unique_ptr<device>> open(const std::string& name, const device_optio
                 "threads: " + std::to_string(options.cpu_threads) + " is not in 1.." +
                     std::to_string(most_threads),
                 "threads");
+  }
+  if (options.activation && *options.activation != dtype::f32) {
+    const auto type = std::string(info(*options.activation).name);
+    return fail(
+        errc::unsupported,
+        "model.dtype: the CPU computes in f32, not in " + type + "; leave it out or choose \"f32\"",
+        "model.dtype");
   }
   try {
     return std::make_unique<cpu_device>(name, options);

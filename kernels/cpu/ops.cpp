@@ -183,6 +183,17 @@ void cpu_ops::gather_rows(tensor in, tensor rows, tensor out) {
   }
 }
 
+void cpu_ops::put_entries(tensor table, tensor entries) {
+  DINFER_ASSERT(table.type == dtype::i32 && entries.type == dtype::i32);
+  DINFER_ASSERT(entries.elements() == 0 || entries.columns() == 2);
+  const auto* pairs = entries.as<std::int32_t>();
+  for (std::int64_t i = 0; i < entries.rows(); ++i) {
+    const std::int64_t at = pairs[2 * i];
+    DINFER_ASSERT(at >= 0 && at < table.elements());
+    table.as<std::int32_t>()[at] = pairs[2 * i + 1];
+  }
+}
+
 std::unique_ptr<sampler> cpu_ops::make_sampler(std::uint32_t slots, std::int64_t vocabulary) {
   return make_cpu_sampler(slots, vocabulary, pool_, kernels_);
 }

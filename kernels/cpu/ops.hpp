@@ -23,6 +23,7 @@ class cpu_ops final : public ops {
   void rope_store(const rope_store_args& args) override;
   void attention(const attention_args& args) override;
   void gather_rows(tensor in, tensor rows, tensor out) override;
+  void put_entries(tensor table, tensor entries) override;
   std::unique_ptr<sampler> make_sampler(std::uint32_t slots, std::int64_t vocabulary) override;
 
  private:

@@ -27,30 +27,49 @@ struct slot_state {
   token_id last = 0;
 };
 
+// Row r of the results; `top` is how many candidates were asked for.
+void write(const drawn_arrays& out, std::size_t r, const sampled_token& drawn, bool logprob,
+           std::int32_t top) {
+  out.tokens.as<std::int32_t>()[r] = drawn.token;
+  if (!logprob) return;
+  out.logprobs.as<float>()[r] = drawn.logprob;
+  DINFER_ASSERT(top <= most_top);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(top); ++i) {
+    const auto at = r * most_top + i;
+    const bool there = i < drawn.top.size();
+    out.top_tokens.as<std::int32_t>()[at] = there ? drawn.top[i].token : -1;
+    out.top_logprobs.as<float>()[at] = there ? drawn.top[i].logprob : -infinity;
+  }
+}
+
 class cpu_sampler final : public sampler {
  public:
   cpu_sampler(std::uint32_t slots, std::int64_t vocabulary, thread_pool& pool,
               const kernel_table& kernels)
-      : slots_(slots), vocabulary_(vocabulary), pool_(pool), kernels_(kernels) {}
+      : slots_(slots + std::size_t{1}), vocabulary_(vocabulary), pool_(pool), kernels_(kernels) {
+    slots_.back().params.temperature = 0;  // padding: no noise is made for it
+  }
 
   void start(std::uint32_t slot, const sampling_params& params,
              std::span<const token_id> stop_tokens) override;
   void observe(std::uint32_t slot, std::span<const token_id> tokens, bool output) override;
-  std::vector<sampled_token> sample(tensor logits, std::span<const sample_row> rows,
-                                    std::span<const std::int64_t> shard_rows,
-                                    communicator* tp) override;
-  void fill_last(tensor ids, tensor slots) override;
   void set_last(std::uint32_t slot, token_id token) override { at(slot).last = token; }
+  void commit() override {}
+  bool simple(std::span<const sample_row> rows) const override;
+  void sample(const sample_args& args) override;
+  void fill_last(tensor ids, tensor slots) override;
 
  private:
   slot_state& at(std::uint32_t slot) {
-    DINFER_ASSERT(slot < slots_.size());
+    DINFER_ASSERT(slot + std::size_t{1} < slots_.size());
     return slots_[slot];
   }
-  bool plain(const sample_row& row) {
-    const auto& params = at(row.slot).params;
+  // The best candidate of each shard is enough for such a row.
+  bool plain(const sample_row& row) const {
+    const auto& params = slots_[row.slot].params;
     return row.target < 0 && params.logprobs < 0 && (params.greedy() || !params.filtered());
   }
+  std::vector<sampled_token> draw(const sample_args& args);
   void count(slot_state& slot, token_id token, bool output);
   candidate draw_shard(const sample_row& row, logit_span shard);
   sampled_token draw_whole(const sample_row& row, std::span<float> x);
@@ -85,6 +104,15 @@ void cpu_sampler::count(slot_state& slot, token_id token, bool output) {
 
 void cpu_sampler::observe(std::uint32_t slot, std::span<const token_id> tokens, bool output) {
   for (const auto token : tokens) count(at(slot), token, output);
+}
+
+bool cpu_sampler::simple(std::span<const sample_row> rows) const {
+  return std::all_of(rows.begin(), rows.end(), [this](const sample_row& row) {
+    DINFER_ASSERT(row.slot < slots_.size());
+    const auto& slot = slots_[row.slot];
+    return plain(row) && slot.params.logit_biases.empty() && !slot.params.penalised() &&
+           (slot.stop_tokens.empty() || slot.history.drawn >= slot.params.min_tokens);
+  });
 }
 
 candidate cpu_sampler::draw_shard(const sample_row& row, logit_span shard) {
@@ -173,44 +201,56 @@ float* cpu_sampler::exchange_shards(tensor logits, std::int64_t rows,
   return whole_.data();
 }
 
-std::vector<sampled_token> cpu_sampler::sample(tensor logits, std::span<const sample_row> rows,
-                                               std::span<const std::int64_t> shard_rows,
-                                               communicator* tp) {
-  if (rows.empty()) return {};
-  const auto ranks = tp == nullptr ? 1 : static_cast<std::size_t>(tp->size());
-  const auto rank = tp == nullptr ? 0 : static_cast<std::size_t>(tp->rank());
-  DINFER_ASSERT(logits.type == dtype::f32 && shard_rows.size() == ranks);
-  DINFER_ASSERT(logits.rows() == static_cast<std::int64_t>(rows.size()) || logits.columns() == 0);
-  DINFER_ASSERT(logits.columns() == shard_rows[rank]);
-  DINFER_ASSERT(std::accumulate(shard_rows.begin(), shard_rows.end(), std::int64_t{0}) ==
-                vocabulary_);
-  std::vector<sampled_token> drawn;
+std::vector<sampled_token> cpu_sampler::draw(const sample_args& args) {
+  const auto& rows = args.rows;
   if (std::all_of(rows.begin(), rows.end(), [this](const auto& row) { return plain(row); })) {
-    drawn = exchange_candidates(logits, rows, shard_rows, tp);
-  } else {
-    const auto count = static_cast<std::int64_t>(rows.size());
-    float* whole = ranks > 1 ? exchange_shards(logits, count, shard_rows, *tp) : logits.as<float>();
-    drawn.resize(rows.size());
-    pool_.run(count, [&](std::int64_t i, std::uint32_t) {
-      const auto r = static_cast<std::size_t>(i);
-      const auto width = static_cast<std::size_t>(vocabulary_);
-      drawn[r] = draw_whole(rows[r], {whole + r * width, width});
-    });
+    return exchange_candidates(args.logits, rows, args.shard_rows, args.tp);
   }
+  const auto count = static_cast<std::int64_t>(rows.size());
+  float* whole = args.shard_rows.size() > 1
+                     ? exchange_shards(args.logits, count, args.shard_rows, *args.tp)
+                     : args.logits.as<float>();
+  std::vector<sampled_token> drawn(rows.size());
+  pool_.run(count, [&](std::int64_t i, std::uint32_t) {
+    const auto r = static_cast<std::size_t>(i);
+    const auto width = static_cast<std::size_t>(vocabulary_);
+    drawn[r] = draw_whole(rows[r], {whole + r * width, width});
+  });
+  return drawn;
+}
+
+void cpu_sampler::sample(const sample_args& args) {
+  const auto& rows = args.rows;
+  const auto& logits = args.logits;
+  if (rows.empty()) return;
+  const auto ranks = args.tp == nullptr ? 1 : static_cast<std::size_t>(args.tp->size());
+  const auto rank = args.tp == nullptr ? 0 : static_cast<std::size_t>(args.tp->rank());
+  DINFER_ASSERT(logits.type == dtype::f32 && args.shard_rows.size() == ranks);
+  DINFER_ASSERT(logits.rows() == static_cast<std::int64_t>(rows.size()) || logits.columns() == 0);
+  DINFER_ASSERT(logits.columns() == args.shard_rows[rank]);
+  DINFER_ASSERT(std::accumulate(args.shard_rows.begin(), args.shard_rows.end(), std::int64_t{0}) ==
+                vocabulary_);
+  for (const auto& row : rows) DINFER_ASSERT(row.slot < slots_.size());
+  const auto drawn = draw(args);
   for (std::size_t r = 0; r < rows.size(); ++r) {
-    if (rows[r].target >= 0) continue;
-    auto& slot = at(rows[r].slot);
+    auto& slot = slots_[rows[r].slot];
+    const bool told = rows[r].target >= 0;
+    const auto asked = told ? slot.params.prompt_logprobs : slot.params.logprobs;
+    write(args.drawn, r, drawn[r], told || asked >= 0, std::max(asked, 0));
+    if (told) continue;
     slot.last = drawn[r].token;
     count(slot, drawn[r].token, true);
   }
-  return drawn;
 }
 
 void cpu_sampler::fill_last(tensor ids, tensor slots) {
   DINFER_ASSERT(ids.elements() == slots.elements());
   for (std::int64_t i = 0; i < ids.elements(); ++i) {
     auto& id = ids.as<std::int32_t>()[i];
-    if (id < 0) id = at(static_cast<std::uint32_t>(slots.as<std::int32_t>()[i])).last;
+    if (id >= 0) continue;
+    const auto slot = static_cast<std::uint32_t>(slots.as<std::int32_t>()[i]);
+    DINFER_ASSERT(slot < slots_.size());
+    id = slots_[slot].last;
   }
 }
 

@@ -26,6 +26,7 @@ struct attention_shape {
                                 // p * page_elements + (c * kv_heads + k) * block_size * head_dim,
                                 // then [block_size][head_dim]
   std::int64_t page_elements = 0;
+  std::int64_t page_count = 0;  // pages of the pool, for attend_prefill_sm90
   std::int32_t query_heads = 0, kv_heads = 0, head_dim = 0;
   std::int32_t block_size = 0;   // tokens, a power of two
   std::int32_t block_shift = 0;  // its logarithm
@@ -69,5 +70,12 @@ void attend_decode(const attention_shape& shape, const decode_plan& plan, dtype 
 // Sequences first_sequence.. of the step, `tokens` query tokens in all; each of any length, 1 too.
 void attend_prefill(const attention_shape& shape, std::int32_t first_sequence, std::int32_t tokens,
                     dtype type, cudaStream_t stream);
+
+// The same on Hopper's own instructions (attention_prefill_sm90.cu, built for sm_90a): only where
+// prefill_sm90_fits, on a device of compute capability 9.0. A row's bits depend on its position and
+// its sequence's keys alone. `shape.positions` is not read: a sequence's queries are its last ones.
+bool prefill_sm90_fits(const attention_shape& shape, dtype type);
+void attend_prefill_sm90(const attention_shape& shape, std::int32_t first_sequence,
+                         std::int32_t tokens, dtype type, cudaStream_t stream);
 
 }  // namespace dinfer::kernels::cuda

@@ -34,7 +34,9 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared
                                static_cast<int>(shared_bytes)),
           "shared memory of a kernel");
   }
-  kernel<<<grid, block, shared_bytes, stream> > >(static_cast<Params>(args)...);
+  // clang-format off
+  kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Params>(args)...);
+  // clang-format on
   check(cudaGetLastError(), "kernel launch");
 }
 

@@ -36,12 +36,8 @@ class llama final : public model {
                     const load_progress& progress) override;
   std::uint64_t weight_bytes() const noexcept override { return weight_bytes_; }
   std::uint64_t replicated_bytes() const noexcept override { return replicated_bytes_; }
-  std::uint64_t workspace_bytes(std::int64_t tokens, std::int64_t rows) const override {
-    return workspace::bytes(widths(), tokens, rows, kernels::dtype::f32);
-  }
-  void reserve(kernels::device& device, std::int64_t tokens, std::int64_t rows) override {
-    space_.reserve(device, widths(), tokens, rows, device.traits().activation);
-  }
+  std::uint64_t workspace_bytes() const noexcept override { return workspace_bytes_; }
+  void reserve(kernels::device& device, const forward_limits& limits) override;
   void forward(kernels::device& device, const forward_args& args) override;
   void head(kernels::device& device, const head_args& args) override;
 
@@ -64,7 +60,7 @@ class llama final : public model {
   std::vector<layer_weights> layers_;
   kernels::buffer frequencies_;  // f32 [rotary / 2]
   workspace space_;
-  std::uint64_t weight_bytes_ = 0, replicated_bytes_ = 0;
+  std::uint64_t weight_bytes_ = 0, replicated_bytes_ = 0, workspace_bytes_ = 0;
 };
 
 std::vector<kv_group> llama::kv_groups() const {
@@ -128,6 +124,21 @@ result<void> llama::load(const weight_source& source, kernels::device& device,
   weight_bytes_ = loader.weight_bytes();
   replicated_bytes_ = loader.replicated_bytes();
   return {};
+}
+
+void llama::reserve(kernels::device& device, const forward_limits& limits) {
+  kernels::step_limits step;
+  step.tokens = limits.tokens;
+  step.sequences = limits.sequences;
+  step.context = limits.context;
+  step.query_heads = static_cast<std::int32_t>(layout_.query_heads.size());
+  step.kv_heads = static_cast<std::int32_t>(layout_.kv_heads.size());
+  step.head_dim = shape_.head_dim;
+  step.mlp = layout_.mlp.size();
+  const kernels::dtype activation = device.traits().activation;
+  space_.reserve(device, widths(), limits.tokens, limits.rows, activation);
+  workspace_bytes_ = workspace::bytes(widths(), limits.tokens, limits.rows, activation) +
+                     device.ops().reserve(step);
 }
 
 void llama::embed(kernels::ops& ops, const forward_args& args) const {

@@ -29,6 +29,13 @@ struct kv_group {
 // Progress of loading: bytes of this rank so far, and in all.
 using load_progress = std::function<void(std::uint64_t done, std::uint64_t total)>;
 
+// The largest step that a model will be given.
+struct forward_limits {
+  std::int64_t tokens = 0, sequences = 0;
+  std::int64_t rows = 0;     // of logits at a time
+  std::int64_t context = 0;  // keys of one sequence
+};
+
 // Where activations and index arrays of a step live; made by the runner, large enough for
 // max_num_batched_tokens.
 struct forward_args {
@@ -62,10 +69,9 @@ class model {
   virtual std::uint64_t replicated_bytes()
       const noexcept = 0;  // of these, the same on every rank of the stage
 
-  // Device memory for intermediate results of `tokens` tokens and `rows` logit rows, at most (with
-  // f32 activations); taken once, by reserve().
-  virtual std::uint64_t workspace_bytes(std::int64_t tokens, std::int64_t rows) const = 0;
-  virtual void reserve(kernels::device& device, std::int64_t tokens, std::int64_t rows) = 0;
+  // Device memory for intermediate results, taken once, by reserve().
+  virtual std::uint64_t workspace_bytes() const noexcept = 0;
+  virtual void reserve(kernels::device& device, const forward_limits& limits) = 0;
 
   // This rank's layers of one step. Throws device_error.
   virtual void forward(kernels::device& device, const forward_args& args) = 0;

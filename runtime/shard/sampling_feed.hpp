@@ -24,6 +24,8 @@ class sampling_feed {
   // Before the plan's rows are drawn. The plan was checked.
   void begin(const step_plan& plan);
   kernels::sampler& sampler() noexcept { return *sampler_; }
+  const kernels::sampler& sampler() const noexcept { return *sampler_; }
+  const sampling_params& params(slot_id slot) const { return seats_[slot].params; }
 
  private:
   struct seat {

@@ -3,8 +3,6 @@
 #include "runtime/shard/shard_steps.hpp"
 
 #include <algorithm>
-#include <chrono>
-#include <iterator>
 #include <utility>
 
 namespace dinfer::runtime {
@@ -12,47 +10,68 @@ namespace dinfer::runtime {
 using steady = std::chrono::steady_clock;
 
 shard_steps::shard_steps(kernels::device& device, model& m, rank_links& links,
-                         const shard_limits& limits, std::vector<std::int64_t> shard_rows)
+                         const shard_limits& limits, std::vector<std::int64_t> shard_rows,
+                         const step_options& options)
     : device_(&device),
       model_(&m),
       links_(&links),
+      graphs_(device, options.graphs),
       slots_(limits.slots),
-      tokens_(limits.batched_tokens),
-      rows_(limits.batched_sequences()),
+      rows_(graphs_.size_for(limits.batched_sequences())),
+      tokens_(std::max<std::int64_t>(limits.batched_tokens, rows_)),
       shard_rows_(std::move(shard_rows)),
-      inputs_(device, limits) {
-  model_->reserve(device, tokens_, rows_);
-  const std::int64_t row =
-      kernels::row_bytes(device.traits().activation, model_->shape().hidden);
+      inputs_(device, limits, static_cast<std::uint32_t>(rows_), options.timeout) {
+  model_->reserve(device, {tokens_, rows_, rows_, limits.model_len});
+  make_feed();  // now, so that its memory is taken before the cache is sized
+  const std::int64_t row = kernels::row_bytes(device.traits().activation, model_->shape().hidden);
   hidden_ = device.allocate(static_cast<std::size_t>(tokens_ * row), true);
   if (!model_->layout().last()) return;
   const std::int64_t logits = rows_ * model_->layout().vocabulary.size();
   logits_ = device.allocate(static_cast<std::size_t>(logits) * sizeof(float), false);
+  outputs_.emplace(device, static_cast<std::size_t>(tokens_), options.timeout);
 }
 
 std::uint64_t shard_steps::bytes() const {
-  return model_->workspace_bytes(tokens_, rows_) + hidden_.bytes() + logits_.bytes() +
-         inputs_.bytes();
+  return model_->workspace_bytes() + hidden_.bytes() + logits_.bytes() + inputs_.bytes() +
+         (outputs_ ? outputs_->bytes() : 0);
+}
+
+void shard_steps::make_feed() {
+  feed_.reset();
+  if (!model_->layout().first() && !model_->layout().last()) return;
+  feed_.emplace(device_->ops().make_sampler(slots_, model_->shape().vocabulary), slots_);
 }
 
 void shard_steps::restart() {
-  const rank_layout& layout = model_->layout();
   returns_.reset();
-  feed_.reset();
-  if (!layout.first() && !layout.last()) return;
-  feed_.emplace(device_->ops().make_sampler(slots_, model_->shape().vocabulary), slots_);
-  if (!links_->piped()) return;
+  graphs_.forget();
+  make_feed();
+  if (!feed_ || !links_->piped()) return;
   links_->through_pipe(
       [&](kernels::communicator& pipe) { returns_.emplace(*device_, pipe, slots_); });
 }
 
-step_result shard_steps::run(const step_plan& plan, const slot_table& slots,
-                             const kv_cache& cache) {
-  step_result out;
+launched_step shard_steps::launch(const step_plan& plan, const slot_table& slots,
+                                  const kv_cache& cache) {
+  launched_step out;
   out.epoch = plan.epoch;
   out.step = plan.step;
+  out.at = steady::now();
   if (feed_ && model_->layout().last()) feed_->begin(plan);
-  if (!plan.sequences.empty()) compute(plan, slots, cache, out);
+  if (!plan.sequences.empty()) {
+    if (returns_ && model_->layout().first()) receive_tokens(plan, slots);
+    if (feed_) feed_->sampler().commit();
+    // Between stages tensors wait for their peers, which no recording can.
+    const std::uint32_t size = links_->piped() ? 0 : graphs_.size_of(plan);
+    inputs_.build(plan, slots, size);
+    take_hidden();
+    fill_ = size > 0 || inputs_.unfilled();
+    if (size > 0) graphs_.run(size, simple_rows(), [&] { compute(cache); });
+    else compute(cache);
+    pass_hidden(plan);
+  }
+  if (outputs_) fetch(plan, out);
+  if (returns_ && model_->layout().last()) return_tokens(out);
   return out;
 }
 
@@ -61,88 +80,120 @@ kernels::tensor shard_steps::hidden() const {
                        model_->shape().hidden);
 }
 
-void shard_steps::compute(const step_plan& plan, const slot_table& slots, const kv_cache& cache,
-                          step_result& out) {
-  const rank_layout& layout = model_->layout();
-  inputs_.build(plan, slots);
-  if (layout.first()) {
-    fill_ids(plan, slots);
-  } else {
-    links_->through_pipe(
-        [&](kernels::communicator& pipe) { pipe.recv(hidden(), layout.stage - 1); });
-  }
+void shard_steps::take_hidden() {
+  if (model_->layout().first()) return;
+  links_->through_pipe(
+      [&](kernels::communicator& pipe) { pipe.recv(hidden(), model_->layout().stage - 1); });
+}
+
+void shard_steps::pass_hidden(const step_plan& plan) {
+  if (model_->layout().last()) return;
+  links_->through_pipe(
+      [&](kernels::communicator& pipe) { pipe.send(hidden(), model_->layout().stage + 1); });
+  if (model_->layout().first()) returns_->expect(plan);
+}
+
+// The layers and, on the last stage, the draw: everything that a recording holds.
+void shard_steps::compute(const kv_cache& cache) {
+  if (model_->layout().first() && fill_) feed_->sampler().fill_last(inputs_.ids(), inputs_.slots());
   forward_args args;
   args.batch = &inputs_.batch();
   args.pages = cache.pages();
   args.ids = inputs_.ids();
   args.hidden = hidden();
   args.tp = links_->tp();
-  const auto begin = steady::now();
   model_->forward(*device_, args);
-  if (!layout.last()) {
-    links_->through_pipe(
-        [&](kernels::communicator& pipe) { pipe.send(hidden(), layout.stage + 1); });
-    if (layout.first()) returns_->expect(plan);
-    return;
-  }
-  std::vector<sampled_token> drawn = draw();
-  const auto spent = steady::now() - begin;
-  out.compute_us = static_cast<std::uint32_t>(
-      std::chrono::duration_cast<std::chrono::microseconds>(spent).count());
-  deal(plan, std::move(drawn), out);
+  if (model_->layout().last()) draw();
 }
 
-// Tokens that the host does not know yet: drawn on this device, or on their way back to it.
-void shard_steps::fill_ids(const step_plan& plan, const slot_table& slots) {
-  if (returns_) {
-    step_id needed = 0;
-    for (const sequence_step& s : plan.sequences)
-      needed = std::max(needed, slots.at(s.slot).token_from);
-    links_->through_pipe(
-        [&](kernels::communicator&) { returns_->receive(needed, feed_->sampler()); });
-  }
-  if (inputs_.unfilled()) feed_->sampler().fill_last(inputs_.ids(), inputs_.slots());
+// Tokens that were drawn on the last stage and are on their way back.
+void shard_steps::receive_tokens(const step_plan& plan, const slot_table& slots) {
+  step_id needed = 0;
+  for (const sequence_step& s : plan.sequences)
+    needed = std::max(needed, slots.at(s.slot).token_from);
+  links_->through_pipe(
+      [&](kernels::communicator&) { returns_->receive(needed, feed_->sampler()); });
+}
+
+bool shard_steps::simple_rows() const {
+  return !model_->layout().last() || feed_->sampler().simple(inputs_.rows());
 }
 
 // One token per logit row. Rows go through the head in slices that its buffers hold.
-std::vector<sampled_token> shard_steps::draw() {
+void shard_steps::draw() {
   const std::span<const kernels::sample_row> rows = inputs_.rows();
+  const std::size_t all = inputs_.array_rows();
   const auto most = static_cast<std::size_t>(rows_);
-  std::vector<sampled_token> drawn;
-  drawn.reserve(rows.size());
-  for (std::size_t first = 0; first < rows.size(); first += most) {
-    const std::size_t count = std::min(most, rows.size() - first);
+  for (std::size_t first = 0; first < all; first += most) {
+    const std::size_t count = std::min(most, all - first);
     head_args args;
     args.hidden = hidden();
     args.rows = inputs_.row_tokens(first, count);
     args.logits = kernels::view(logits_.data(), kernels::dtype::f32, count,
                                 model_->layout().vocabulary.size());
     model_->head(*device_, args);
-    auto tokens =
-        feed_->sampler().sample(args.logits, rows.subspan(first, count), shard_rows_, links_->tp());
-    DINFER_ASSERT(tokens.size() == count);
-    std::ranges::move(tokens, std::back_inserter(drawn));
+    kernels::sample_args draw;
+    draw.logits = args.logits;
+    draw.rows = rows.subspan(first, std::min(count, rows.size() - first));
+    draw.arrays = inputs_.row_arrays(first, count);
+    draw.shard_rows = shard_rows_;
+    draw.tp = links_->tp();
+    draw.drawn = outputs_->arrays(first, count);
+    feed_->sampler().sample(draw);
   }
-  return drawn;
 }
 
-// Deals the rows out to their sequences, and sends what was drawn back to the first stage.
-void shard_steps::deal(const step_plan& plan, std::vector<sampled_token> drawn, step_result& out) {
-  std::vector<token_id> returned;
-  auto next = drawn.begin();
+// Notes what the rows mean while their slots are still the plan's, and sends them to the host.
+void shard_steps::fetch(const step_plan& plan, launched_step& out) {
+  std::size_t rows = 0;
+  bool reported = false;
   for (const sequence_step& s : plan.sequences) {
     if (s.logit_rows == 0) continue;
-    sequence_result r;
-    r.slot = s.slot;
-    for (std::size_t i = 0; i < s.targets.size(); ++i) r.prompt.push_back(std::move(*next++));
-    if (s.sample) {
-      returned.push_back(next->token);
-      r.tokens.push_back(std::move(*next++));
-    }
-    out.sequences.push_back(std::move(r));
+    const sampling_params& params = feed_->params(s.slot);
+    launched_step::part& part = out.parts.emplace_back();
+    part.slot = s.slot;
+    part.targets = static_cast<std::uint32_t>(s.targets.size());
+    part.sample = s.sample;
+    part.prompt_top = std::max(params.prompt_logprobs, 0);
+    part.top = params.logprobs;
+    reported = reported || part.targets > 0 || part.top >= 0;
+    rows += s.logit_rows;
   }
-  if (!returns_) return;
-  links_->through_pipe([&](kernels::communicator&) { returns_->send(returned); });
+  out.piece = outputs_->fetch(rows, reported);
+  out.drawn = true;
+}
+
+step_result shard_steps::finish(const launched_step& step) {
+  step_result out;
+  out.epoch = step.epoch;
+  out.step = step.step;
+  if (!step.drawn) return out;
+  outputs_->wait(step.piece);
+  const auto now = steady::now();
+  const auto spent = now - std::max(step.at, std::exchange(finished_, now));
+  out.compute_us = static_cast<std::uint32_t>(
+      std::chrono::duration_cast<std::chrono::microseconds>(spent).count());
+  std::size_t row = 0;
+  for (const launched_step::part& part : step.parts) {
+    sequence_result& r = out.sequences.emplace_back();
+    r.slot = part.slot;
+    for (std::uint32_t i = 0; i < part.targets; ++i)
+      r.prompt.push_back(outputs_->row(step.piece, row++, part.prompt_top));
+    if (part.sample) r.tokens.push_back(outputs_->row(step.piece, row++, part.top));
+  }
+  return out;
+}
+
+// Several stages: the first needs what was drawn.
+void shard_steps::return_tokens(const launched_step& step) {
+  outputs_->wait(step.piece);
+  std::vector<token_id> drawn;
+  std::size_t row = 0;
+  for (const launched_step::part& part : step.parts) {
+    row += part.targets;
+    if (part.sample) drawn.push_back(outputs_->row(step.piece, row++, -1).token);
+  }
+  links_->through_pipe([&](kernels::communicator&) { returns_->send(drawn); });
 }
 
 }  // namespace dinfer::runtime

@@ -89,6 +89,7 @@ result<void> slot_table::append(const block_append& b) {
       return refuse(errc::invalid_argument, b.slot, "block {} of group {} is outside 1..{}", block,
                     b.group, limits_.blocks[b.group]);
     }
+    if (b.group == 0) entries_.push_back({b.slot, static_cast<std::uint32_t>(table.size()), block});
     table.push_back(block);
   }
   return {};
@@ -139,6 +140,9 @@ result<void> slot_table::advance(const sequence_step& s, step_id step) {
 }
 
 result<void> slot_table::apply(const step_plan& plan) {
+  entries_.clear();
+  if (plan.sequences.empty() && !plan.blocks.empty())
+    return fail(errc::mismatch, "blocks in a plan without sequences");
   for (const slot_id s : plan.releases) DINFER_CHECK(release(s));
   for (const sequence_start& s : plan.starts) DINFER_CHECK(start(s));
   for (const block_append& b : plan.blocks) DINFER_CHECK(append(b));

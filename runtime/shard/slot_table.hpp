@@ -37,6 +37,13 @@ struct slot_state {
   std::vector<std::vector<block_id>> tables;  // per KV group
 };
 
+// A block that came into a slot's table of KV group 0.
+struct table_entry {
+  slot_id slot = 0;
+  std::uint32_t index = 0;
+  block_id block = 0;
+};
+
 class slot_table {
  public:
   explicit slot_table(shard_limits limits);
@@ -46,6 +53,7 @@ class slot_table {
   result<void> apply(const step_plan& plan);
 
   const slot_state& at(slot_id slot) const { return slots_[slot]; }
+  std::span<const table_entry> new_entries() const noexcept { return entries_; }  // of that plan
   const shard_limits& limits() const noexcept { return limits_; }
 
  private:
@@ -59,6 +67,7 @@ class slot_table {
 
   shard_limits limits_;
   std::vector<slot_state> slots_;
+  std::vector<table_entry> entries_;
 };
 
 }  // namespace dinfer::runtime

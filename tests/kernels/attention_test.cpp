@@ -25,7 +25,7 @@ struct world {
 
 // Sequences whose tokens come in chunks: a step of the engine, as index arrays.
 struct step {
-  std::vector<std::int32_t> positions, token_sequence, query_begin{0}, context, table;
+  std::vector<std::int32_t> positions, token_sequence, query_begin{0}, context, rows, table;
   step_batch batch;
 
   void add(std::int32_t first, std::int32_t count) {
@@ -36,10 +36,16 @@ struct step {
     query_begin.push_back(query_begin.back() + count);
     context.push_back(first + count);
   }
+  void add_padding(std::int32_t count) {
+    add(0, count);
+    std::fill(positions.end() - count, positions.end(), 0);
+    context.back() = 0;
+  }
   void finish(const std::vector<std::vector<std::int32_t>>& blocks, std::size_t widest) {
-    for (const auto& b : blocks) {
-      table.insert(table.end(), b.begin(), b.end());
-      table.insert(table.end(), widest - b.size(), -1);
+    for (std::size_t s = blocks.size(); s-- > 0;) {  // rows in another order than sequences
+      rows.push_back(static_cast<std::int32_t>(s));
+      table.insert(table.end(), blocks[s].begin(), blocks[s].end());
+      table.insert(table.end(), widest - blocks[s].size(), -1);
     }
     batch.tokens = static_cast<std::int32_t>(positions.size());
     batch.sequences = static_cast<std::int32_t>(context.size());
@@ -47,6 +53,7 @@ struct step {
     batch.token_sequence = over(token_sequence);
     batch.query_begin = over(query_begin);
     batch.context = over(context);
+    batch.table_rows = over(rows);
     batch.block_table = view(table.data(), dtype::i32, blocks.size(), widest);
   }
 };
@@ -280,4 +287,27 @@ TEST_CASE("attention survives scores far apart") {
   const std::vector<std::vector<float>> qkvs{random.floats(70 * w.width(), -40, 40)};
   const auto outs = in_chunks(*d, w, qkvs, 70, random);
   CHECK(worst(outs[0], reference(w, qkvs[0])) < 2e-2);  // values reach 40, scores 1000s
+}
+
+TEST_CASE("padding writes to page 0 alone, and its attention is zeros") {
+  random_numbers random(24);
+  const auto d = open_cpu(2);
+  const world w;
+  const auto qkvs = make(w, {20}, random);
+  const auto right = in_chunks(*d, w, qkvs, 20, random)[0];
+  step s;
+  s.add(0, 20);
+  s.add_padding(3);
+  s.finish({{1, 2}, {0, 0}}, 2);
+  cache c(w, 4);
+  auto qkv = qkvs[0];
+  const auto extra = random.floats(3 * w.width());
+  qkv.insert(qkv.end(), extra.begin(), extra.end());
+  const auto out = run_step(*d, w, s, c, qkv);
+  const auto border = out.begin() + static_cast<std::int64_t>(right.size());
+  CHECK(same_bits({out.begin(), border}, right));
+  CHECK(std::all_of(border, out.end(), [](float v) { return v == 0; }));
+  const auto page = static_cast<std::size_t>(row_bytes(w.type, c.pages.page_elements()));
+  CHECK(std::all_of(c.memory.begin() + static_cast<std::int64_t>(3 * page), c.memory.end(),
+                    [](std::byte b) { return b == std::byte{0xFF}; }));
 }

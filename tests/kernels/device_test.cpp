@@ -38,6 +38,14 @@ TEST_CASE("open_device names what would fit, and says why CUDA is not there") {
   const auto refused = open_device("cpu:0", none);
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == errc::invalid_argument);
+  device_options half;
+  half.activation = dtype::bf16;
+  const auto no_half = open_device("cpu:0", half);
+  REQUIRE_FALSE(no_half);
+  CHECK(no_half.error().subject == "model.dtype");
+  CHECK(no_half.error().message.find("bf16") != std::string::npos);
+  half.activation = dtype::f32;
+  CHECK(open_device("cpu:0", half));
 }
 
 TEST_CASE("the CPU device says what it is, and its memory is aligned") {
@@ -61,6 +69,34 @@ TEST_CASE("the CPU device says what it is, and its memory is aligned") {
     CHECK(back == there);
   }
   CHECK(d->allocate(0, true).bytes() == 0);
+}
+
+TEST_CASE("host memory, copies and events of the CPU device are immediate") {
+  const auto d = open_cpu(1);
+  CHECK(d->traits().activation == dtype::f32);
+  CHECK_FALSE(d->traits().asynchronous);
+  const auto host = d->allocate_host(100), memory = d->allocate(100, false);
+  CHECK(std::all_of(static_cast<char*>(host.data()), static_cast<char*>(host.data()) + 100,
+                    [](char c) { return c == 0; }));
+  std::memset(host.data(), 7, 100);
+  d->upload_async(memory.data(), host.data(), 100);
+  std::memset(host.data(), 0, 100);
+  d->download_async(host.data(), memory.data(), 100);
+  const auto passed = d->make_event();
+  passed->wait(std::chrono::milliseconds(0));
+  passed->record();
+  passed->wait(std::chrono::milliseconds(0));
+  CHECK(static_cast<char*>(host.data())[99] == 7);
+}
+
+TEST_CASE("put_entries changes the entries that it is told, and no others") {
+  const auto d = open_cpu(1);
+  std::vector<std::int32_t> table{0, 1, 2, 3, 4, 5}, entries{4, 40, 1, 10};
+  d->ops().put_entries(view(table.data(), dtype::i32, 2, 3),
+                       view(entries.data(), dtype::i32, 2, 2));
+  CHECK(table == std::vector<std::int32_t>{0, 10, 2, 3, 40, 5});
+  d->ops().put_entries(over(table), view(entries.data(), dtype::i32, 0, 2));
+  CHECK(table[1] == 10);
 }
 
 TEST_CASE("memory that cannot be had is a device_error") {

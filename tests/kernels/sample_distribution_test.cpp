@@ -3,6 +3,7 @@
 // chi-square at a significance of 1e-6, at which a right sampler fails once in a million such
 // tests; the seeds are fixed, so a failure is a change. Tokens outside the filter must never be
 // drawn.
+#include "tests/kernels/draw.hpp"
 #include "tests/kernels/support.hpp"
 
 #include <algorithm>
@@ -78,9 +79,8 @@ void check_draws(const char* name, const sampling_params& params, std::int64_t v
     s->start(0, params, {});
     s->observe(0, prompt, false);
     s->observe(0, output, true);
-    auto copy = logits;
     const sample_row row{0, i, -1};
-    const auto drawn = s->sample(over(copy, 1, vocabulary), {&row, 1}, {&vocabulary, 1}, nullptr);
+    const auto drawn = draw_rows(*d, *s, logits, {&row, 1}, {&vocabulary, 1});
     ++seen[static_cast<std::size_t>(drawn[0].token)];
   }
   double statistic = 0, rest_expected = 0, rest_seen = 0;

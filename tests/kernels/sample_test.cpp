@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sampler's rules one by one: greedy, penalties, min_tokens, log-probabilities, hostile logits,
 // last tokens. How draws are distributed: sample_distribution_test.cpp.
+#include "tests/kernels/draw.hpp"
 #include "tests/kernels/support.hpp"
 #include "tests/kernels/thread_ranks.hpp"
 
@@ -16,11 +17,9 @@ sampling_params greedy() {
   return p;
 }
 
-sampled_token draw(sampler& s, std::vector<float> logits, const sample_row& row) {
+sampled_token draw(device& d, sampler& s, const std::vector<float>& logits, const sample_row& row) {
   const auto whole = static_cast<std::int64_t>(logits.size());
-  const auto tokens = s.sample(over(logits, 1, whole), {&row, 1}, {&whole, 1}, nullptr);
-  REQUIRE(tokens.size() == 1);
-  return tokens[0];
+  return draw_rows(d, s, logits, {&row, 1}, {&whole, 1})[0];
 }
 
 std::vector<double> log_softmax(const std::vector<float>& x) {
@@ -40,9 +39,9 @@ TEST_CASE("greedy takes the largest logit, the lowest id among equals") {
   s->start(1, greedy(), {});
   std::vector<float> logits(40, -5);
   logits[7] = logits[23] = logits[39] = 2;
-  CHECK(draw(*s, logits, {1, 0, -1}).token == 7);
+  CHECK(draw(*d, *s, logits, {1, 0, -1}).token == 7);
   logits[38] = 2.5F;
-  CHECK(draw(*s, logits, {1, 0, -1}).token == 38);
+  CHECK(draw(*d, *s, logits, {1, 0, -1}).token == 38);
 }
 
 TEST_CASE("logits that are not numbers never win, and a row without any gives token 0") {
@@ -62,19 +61,19 @@ TEST_CASE("logits that are not numbers never win, and a row without any gives to
     const auto s = d->ops().make_sampler(1, 20);
     s->start(0, params, {});
     std::vector<float> logits(20, poison);
-    CHECK(draw(*s, logits, {0, 1, -1}).token == 0);
+    CHECK(draw(*d, *s, logits, {0, 1, -1}).token == 0);
     std::fill(logits.begin(), logits.end(), -inf);
-    CHECK(draw(*s, logits, {0, 1, -1}).token == 0);
+    CHECK(draw(*d, *s, logits, {0, 1, -1}).token == 0);
     std::fill(logits.begin(), logits.end(), poison);
     logits[13] = -3;
-    CHECK(draw(*s, logits, {0, 2, -1}).token == 13);
+    CHECK(draw(*d, *s, logits, {0, 2, -1}).token == 13);
     logits[4] = inf;
-    const auto drawn = draw(*s, logits, {0, 3, -1});
+    const auto drawn = draw(*d, *s, logits, {0, 3, -1});
     CHECK(drawn.token == 4);
-    CHECK(drawn.logprob == drawn.logprob);
+    if (params.logprobs >= 0) CHECK(drawn.logprob == drawn.logprob);
     for (const auto& t : drawn.top) CHECK(t.logprob == t.logprob);
     std::fill(logits.begin(), logits.end(), inf);
-    const auto any = draw(*s, logits, {0, 4, -1}).token;
+    const auto any = draw(*d, *s, logits, {0, 4, -1}).token;
     CHECK((any >= 0 && any < 20));
   }
 }
@@ -92,7 +91,7 @@ TEST_CASE("extreme temperatures and filters draw something sane") {
       if (filter == 2) p.top_p = 1e-9F;
       if (filter == 3) p.min_p = 0.999F;
       s->start(0, p, {});
-      CHECK(draw(*s, logits, {0, 3, -1}).token == 11);
+      CHECK(draw(*d, *s, logits, {0, 3, -1}).token == 11);
     }
   }
 }
@@ -104,29 +103,30 @@ TEST_CASE("bias and penalties change the greedy choice as their formulas say") {
   auto p = greedy();
   p.logit_biases = {{0, 2.5F}, {2, -0.05F}, {99, 5}};
   s->start(0, p, {});
-  CHECK(draw(*s, logits, {0, 0, -1}).token == 0);
+  CHECK(draw(*d, *s, logits, {0, 0, -1}).token == 0);
 
   p = greedy();
   p.repetition_penalty = 1.5F;  // 3 -> 2; the unseen 2.9 wins
   s->start(0, p, {});
   s->observe(0, std::vector<token_id>{2, 2}, false);
-  CHECK(draw(*s, logits, {0, 0, -1}).token == 5);  // now counted: 2.9 -> 1.93
-  CHECK(draw(*s, logits, {0, 0, -1}).token == 1);  // 2 by itself ties with 3 / 1.5: the lower id
-  CHECK(draw(*s, logits, {0, 0, -1}).token == 2);
+  CHECK(draw(*d, *s, logits, {0, 0, -1}).token == 5);  // now counted: 2.9 -> 1.93
+  CHECK(draw(*d, *s, logits, {0, 0, -1}).token ==
+        1);  // 2 by itself ties with 3 / 1.5: the lower id
+  CHECK(draw(*d, *s, logits, {0, 0, -1}).token == 2);
 
   p = greedy();
   p.presence_penalty = 0.2F;
   s->start(0, p, {});
   s->observe(0, std::vector<token_id>{2}, false);  // prompt tokens are not punished for presence
-  CHECK(draw(*s, logits, {0, 0, -1}).token == 2);
-  CHECK(draw(*s, logits, {0, 0, -1}).token == 5);
+  CHECK(draw(*d, *s, logits, {0, 0, -1}).token == 2);
+  CHECK(draw(*d, *s, logits, {0, 0, -1}).token == 5);
 
   p = greedy();
   p.frequency_penalty = 0.06F;
   s->start(0, p, {});
   s->observe(0, std::vector<token_id>{2}, true);
-  CHECK(draw(*s, logits, {0, 0, -1}).token == 2);  // 2.94
-  CHECK(draw(*s, logits, {0, 0, -1}).token == 5);  // 2.88 against 2.9
+  CHECK(draw(*d, *s, logits, {0, 0, -1}).token == 2);  // 2.94
+  CHECK(draw(*d, *s, logits, {0, 0, -1}).token == 5);  // 2.88 against 2.9
 
   p = greedy();
   p.repetition_penalty = 2;  // negative logits grow more so
@@ -134,7 +134,7 @@ TEST_CASE("bias and penalties change the greedy choice as their formulas say") {
   s->start(0, p, {});
   s->observe(0, std::vector<token_id>{3}, false);
   const auto right = log_softmax({1.0F, 2.0F, 3.0F, -2.0F, 0.5F, 2.9F});
-  for (const auto& t : draw(*s, logits, {0, 0, -1}).top) {
+  for (const auto& t : draw(*d, *s, logits, {0, 0, -1}).top) {
     CHECK(t.logprob == Approx(right[static_cast<std::size_t>(t.token)]).margin(1e-5));
   }
 }
@@ -147,7 +147,7 @@ TEST_CASE("the smallest repetition penalty leaves log-probabilities numbers") {
   p.logprobs = 6;
   s->start(0, p, {});
   s->observe(0, std::vector<token_id>{1, 2}, false);
-  const auto drawn = draw(*s, {1.0F, 2.0F, 3.0F, -1.0F, 0.5F, 2.9F}, {0, 0, -1});
+  const auto drawn = draw(*d, *s, {1.0F, 2.0F, 3.0F, -1.0F, 0.5F, 2.9F}, {0, 0, -1});
   CHECK(drawn.token == 1);  // both are as large as can be
   CHECK(std::isfinite(drawn.logprob));
   for (const auto& t : drawn.top) CHECK(std::isfinite(t.logprob));
@@ -159,10 +159,10 @@ TEST_CASE("a slot that is taken anew forgets") {
   auto p = greedy();
   p.presence_penalty = 2;
   s->start(0, p, {});
-  CHECK(draw(*s, {1, 0.5F, 0}, {0, 0, -1}).token == 0);
-  CHECK(draw(*s, {1, 0.5F, 0}, {0, 0, -1}).token == 1);
+  CHECK(draw(*d, *s, {1, 0.5F, 0}, {0, 0, -1}).token == 0);
+  CHECK(draw(*d, *s, {1, 0.5F, 0}, {0, 0, -1}).token == 1);
   s->start(0, p, {});
-  CHECK(draw(*s, {1, 0.5F, 0}, {0, 0, -1}).token == 0);
+  CHECK(draw(*d, *s, {1, 0.5F, 0}, {0, 0, -1}).token == 0);
 }
 
 TEST_CASE("no stop token is drawn before min_tokens output tokens") {
@@ -175,9 +175,9 @@ TEST_CASE("no stop token is drawn before min_tokens output tokens") {
   s->observe(0, std::vector<token_id>{1, 1, 1, 1}, false);  // prompt does not count
   s->observe(0, std::vector<token_id>{1}, true);
   const std::vector<float> logits{0, 1, 9, 2, 3, 4, 8, 5};
-  CHECK(draw(*s, logits, {0, 0, -1}).token == 7);
-  CHECK(draw(*s, logits, {0, 1, -1}).token == 7);
-  CHECK(draw(*s, logits, {0, 2, -1}).token == 2);
+  CHECK(draw(*d, *s, logits, {0, 0, -1}).token == 7);
+  CHECK(draw(*d, *s, logits, {0, 1, -1}).token == 7);
+  CHECK(draw(*d, *s, logits, {0, 2, -1}).token == 2);
 }
 
 TEST_CASE("log-probabilities are those of float64, the best first, ties by id") {
@@ -198,7 +198,7 @@ TEST_CASE("log-probabilities are those of float64, the best first, ties by id") 
     auto biased = logits;
     biased[17] += 3.5F;
     const auto right = log_softmax(biased);
-    const auto drawn = draw(*s, logits, {1, round, -1});
+    const auto drawn = draw(*d, *s, logits, {1, round, -1});
     CHECK(drawn.logprob == Approx(right[static_cast<std::size_t>(drawn.token)]).margin(1e-4));
     REQUIRE(drawn.top.size() == 20);
     for (std::size_t i = 0; i < 20; ++i) {
@@ -216,7 +216,7 @@ TEST_CASE("log-probabilities are those of float64, the best first, ties by id") 
 
     // A target is not drawn; it is told what the model itself says of it.
     const auto raw = log_softmax(logits);
-    const auto told = draw(*s, logits, {1, round, 4321});
+    const auto told = draw(*d, *s, logits, {1, round, 4321});
     CHECK(told.token == 4321);
     CHECK(told.logprob == Approx(raw[4321]).margin(1e-4));
     CHECK(told.top.size() == 4);
@@ -227,12 +227,69 @@ TEST_CASE("fill_last puts each slot's last token where an id is missing") {
   const auto d = open_cpu(1);
   const auto s = d->ops().make_sampler(3, 4);
   for (std::uint32_t slot = 0; slot < 3; ++slot) s->start(slot, greedy(), {});
-  draw(*s, {0, 0, 5, 0}, {2, 0, -1});
+  draw(*d, *s, {0, 0, 5, 0}, {2, 0, -1});
   s->set_last(1, 3);
-  draw(*s, {9, 0, 0, 0}, {1, 0, 2});  // a target leaves the last token alone
+  draw(*d, *s, {9, 0, 0, 0}, {1, 0, 2});  // a target leaves the last token alone
   std::vector<std::int32_t> ids{8, -1, -1, 9}, slots{0, 2, 1, 1};
   s->fill_last(over(ids), over(slots));
   CHECK(ids == std::vector<std::int32_t>{8, 2, 3, 9});
+}
+
+TEST_CASE("rows are simple when the best candidate is all they need") {
+  const auto d = open_cpu(1);
+  const auto s = d->ops().make_sampler(2, 4);
+  const auto simple = [&](const sampling_params& p, const std::vector<token_id>& stops = {}) {
+    s->start(0, p, stops);
+    const std::vector<sample_row> rows{{2, 0, -1}, {0, 0, -1}};  // the first one is padding
+    return s->simple(rows);
+  };
+  const auto with = [](auto change) {
+    sampling_params p;
+    change(p);
+    return p;
+  };
+  CHECK(simple(greedy()));
+  CHECK(simple({}));
+  CHECK(simple(with([](auto& p) { p.temperature = 0, p.top_k = 1; })));  // greedy all the same
+  CHECK_FALSE(simple(with([](auto& p) { p.top_k = 1; })));
+  CHECK_FALSE(simple(with([](auto& p) { p.top_p = 0.5F; })));
+  CHECK_FALSE(simple(with([](auto& p) { p.min_p = 0.5F; })));
+  CHECK_FALSE(simple(with([](auto& p) { p.logit_biases = {{1, 1}}; })));
+  CHECK_FALSE(simple(with([](auto& p) { p.presence_penalty = 1; })));
+  CHECK_FALSE(simple(with([](auto& p) { p.logprobs = 0; })));
+  CHECK(simple(with([](auto& p) { p.prompt_logprobs = 0; })));
+  const sample_row told{0, 0, 3};
+  CHECK_FALSE(s->simple({&told, 1}));
+
+  const auto patient = with([](auto& p) { p.min_tokens = 2; });
+  CHECK(simple(patient));
+  CHECK_FALSE(simple(patient, {3}));
+  const sample_row row{0, 0, -1};
+  draw(*d, *s, {0, 1, 2, 3}, row);
+  CHECK_FALSE(s->simple({&row, 1}));
+  draw(*d, *s, {0, 1, 2, 3}, row);
+  CHECK(s->simple({&row, 1}));
+}
+
+TEST_CASE("what a row did not ask for is left alone, and a short vocabulary ends its candidates") {
+  const auto d = open_cpu(1);
+  const auto s = d->ops().make_sampler(2, 4);
+  auto p = greedy();
+  s->start(0, p, {});
+  p.logprobs = 6;
+  s->start(1, p, {});
+  const std::int64_t vocabulary = 4;
+  const std::vector<sample_row> rows{{0, 0, -1}, {2, 0, -1}, {1, 0, -1}};
+  const std::vector<float> logits{0, 1, 2, 3, 3, 2, 1, 0, 1, 3, -poison, 2};
+  const auto drawn = draw_rows(*d, *s, logits, rows, {&vocabulary, 1});
+  CHECK(drawn[0].token == 3);
+  CHECK(std::isnan(drawn[0].logprob));
+  CHECK(drawn[0].top.empty());
+  CHECK(std::isnan(drawn[1].logprob));
+  CHECK(drawn[2].token == 1);
+  REQUIRE(drawn[2].top.size() == 3);
+  CHECK(drawn[2].top[0].token == 1);
+  CHECK(drawn[2].top[2].token == 0);
 }
 
 TEST_CASE("a draw depends on seed and position, not on slot, batch or threads") {
@@ -258,15 +315,15 @@ TEST_CASE("a draw depends on seed and position, not on slot, batch or threads") 
     std::vector<float> rows;
     for (int i = 0; i < 3; ++i) rows.insert(rows.end(), logits.begin(), logits.end());
     const std::vector<sample_row> who{{3, position, -1}, {1, position, -1}, {0, position, -1}};
-    const auto batch = together->sample(over(rows, 3, vocabulary), who, {&vocabulary, 1}, nullptr);
+    const auto batch = draw_rows(*two, *together, rows, who, {&vocabulary, 1});
     alone->start(0, plain, {});
-    const auto token = draw(*alone, logits, {0, position, -1}).token;
+    const auto token = draw(*one, *alone, logits, {0, position, -1}).token;
     CHECK(token == batch[0].token);
     differ_by_seed += batch[0].token != batch[1].token ? 1 : 0;
     differ_by_position += token != before ? 1 : 0;
     before = token;
     alone->start(0, filtered, {});
-    CHECK(draw(*alone, logits, {0, position, -1}).token == batch[2].token);
+    CHECK(draw(*one, *alone, logits, {0, position, -1}).token == batch[2].token);
   }
   CHECK(differ_by_seed > 15);
   CHECK(differ_by_position > 15);
@@ -319,9 +376,8 @@ TEST_CASE("three ranks with uneven shards draw what one draws, and all the same"
           who.push_back({static_cast<std::uint32_t>(r), step, -1});
         }
         if (rows == 5 && step % 2 == 1) who[4].target = 500;
-        out.push_back(tp == nullptr
-                          ? s->sample(over(part, rows, width), who, {&vocabulary, 1}, nullptr)
-                          : s->sample(over(part, rows, width), who, shards, tp));
+        const std::span<const std::int64_t> one(&vocabulary, 1);
+        out.push_back(draw_rows(*d, *s, part, who, tp == nullptr ? one : shards, tp));
       }
       return out;
     };
@@ -333,7 +389,7 @@ TEST_CASE("three ranks with uneven shards draw what one draws, and all the same"
       for (std::size_t step = 0; step < steps; ++step) {
         for (std::size_t r = 0; r < params.size(); ++r) {
           CHECK(ranks[step][r].token == right[step][r].token);
-          CHECK(ranks[step][r].logprob == right[step][r].logprob);
+          CHECK(same_bits({ranks[step][r].logprob}, {right[step][r].logprob}));
           CHECK(ranks[step][r].top.size() == right[step][r].top.size());
         }
       }

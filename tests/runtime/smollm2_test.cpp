@@ -4,8 +4,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/model_path.hpp"
 #include "tests/support/rank_cluster.hpp"
-
-#include <simdjson.h>
+#include "tests/support/smollm2_answers.hpp"
 
 #include <algorithm>
 
@@ -25,42 +24,13 @@ runtime::runner_options real_model() {
   return o;
 }
 
-struct golden_case {
-  std::vector<token_id> prompt, tokens;
-  std::vector<double> logprobs;  // of the tokens
-};
-
-std::vector<token_id> ids(simdjson::ondemand::array array) {
-  std::vector<token_id> out;
-  for (auto value : array) out.push_back(static_cast<token_id>(std::int64_t(value)));
-  return out;
-}
-
-std::vector<golden_case> golden_cases(std::size_t count) {
-  const auto text =
-      simdjson::padded_string::load(repository_file("tests/golden/smollm2_greedy.json"));
-  REQUIRE(text.error() == simdjson::SUCCESS);
-  simdjson::ondemand::parser parser;
-  auto document = parser.iterate(text.value_unsafe());
-  std::vector<golden_case> cases;
-  for (simdjson::ondemand::object c : document["prompts"].get_array()) {
-    if (cases.size() == count) break;
-    golden_case g;
-    g.prompt = ids(c["prompt_tokens"].get_array());
-    g.tokens = ids(c["tokens"].get_array());
-    for (auto value : c["logprobs"].get_array()) g.logprobs.push_back(double(value));
-    cases.push_back(std::move(g));
-  }
-  return cases;
-}
-
 std::vector<token_id> tokens_of(const std::vector<sampled_token>& drawn) {
   std::vector<token_id> out;
   for (const auto& t : drawn) out.push_back(t.token);
   return out;
 }
 
-std::vector<scripted_sequence> scripts(const std::vector<golden_case>& cases) {
+std::vector<scripted_sequence> scripts(const std::vector<smollm2_answer>& cases) {
   std::vector<scripted_sequence> out;
   for (const auto& c : cases) {
     scripted_sequence s;
@@ -76,8 +46,7 @@ std::vector<scripted_sequence> scripts(const std::vector<golden_case>& cases) {
 }  // namespace
 
 TEST_CASE("greedy tokens of the real model are the reference's", "[model]") {
-  const auto cases = golden_cases(10);
-  REQUIRE(cases.size() == 10);
+  const auto cases = smollm2_answers(10);
   rank_cluster cluster(real_model(), 1, {30});
   auto sequences = scripts(cases);
   run_script(cluster, sequences, 16);
@@ -90,7 +59,7 @@ TEST_CASE("greedy tokens of the real model are the reference's", "[model]") {
 }
 
 TEST_CASE("ranks of the real model draw the tokens of one process in its memory", "[model]") {
-  const auto cases = golden_cases(2);
+  const auto cases = smollm2_answers(2);
   rank_cluster one(real_model(), 1, {30});
   auto expected = scripts(cases);
   run_script(one, expected, 0);

@@ -23,13 +23,11 @@ class recording_sampler final : public kernels::sampler {
     for (const token_id t : tokens) log_ += " " + std::to_string(t);
     log_ += "; ";
   }
-  std::vector<sampled_token> sample(kernels::tensor, std::span<const kernels::sample_row>,
-                                    std::span<const std::int64_t>,
-                                    kernels::communicator*) override {
-    return {};
-  }
-  void fill_last(kernels::tensor, kernels::tensor) override {}
   void set_last(std::uint32_t, token_id) override {}
+  void commit() override {}
+  bool simple(std::span<const kernels::sample_row>) const override { return false; }
+  void sample(const kernels::sample_args&) override {}
+  void fill_last(kernels::tensor, kernels::tensor) override {}
 
  private:
   std::string& log_;

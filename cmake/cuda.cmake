@@ -1,0 +1,32 @@
+# Finds a CUDA toolkit for the plugin of kernels/cuda: nvcc on the PATH, CUDA's usual place, or what scripts/setup --cuda
+# installed. Sets DINFER_WITH_CUDA. A caller may choose another by CUDACXX or CMAKE_CUDA_COMPILER.
+set(DINFER_CUDA AUTO CACHE STRING "Build the CUDA plugin: ON, OFF, or AUTO, where a toolkit is found")
+set(DINFER_CUDA_ARCHITECTURES "80-real;89-real;90a-real;100-real" CACHE STRING "GPUs that the plugin has code for")
+set(DINFER_WITH_CUDA OFF)
+if(NOT DINFER_CUDA)
+  return()
+endif()
+
+if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+  file(GLOB pip_toolkits ${PROJECT_SOURCE_DIR}/build/cuda/lib/python3*/site-packages/nvidia/cu13/bin)
+  find_program(CMAKE_CUDA_COMPILER nvcc HINTS ENV CUDA_HOME PATHS /usr/local/cuda/bin ${pip_toolkits} PATH_SUFFIXES bin)
+endif()
+if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+  if(NOT DINFER_CUDA STREQUAL "AUTO")
+    message(FATAL_ERROR "DINFER_CUDA: no nvcc; scripts/setup --cuda installs one, or set CMAKE_CUDA_COMPILER")
+  endif()
+  message(STATUS "No CUDA toolkit: the plugin for GPUs is left out (scripts/setup --cuda installs one)")
+  return()
+endif()
+
+set(CMAKE_CUDA_ARCHITECTURES ${DINFER_CUDA_ARCHITECTURES})
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+if(CCACHE)
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+endif()
+enable_language(CUDA)
+find_package(CUDAToolkit 13.0 REQUIRED)
+# PyPI's packages hold versioned names alone.
+find_library(DINFER_CUBLASLT NAMES cublasLt libcublasLt.so.13 HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib REQUIRED)
+set(DINFER_WITH_CUDA ON)

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+// gemm: descriptors for cuBLASLt, and the measurements that choose an algorithm.
+//
+// cuBLASLt counts in columns: our row-major [rows, k] is its column-major [k, rows]. So it computes
+// out^T = w x^T, with the first operand transposed, and n is its number of rows. Split-k is welcome
+// where the parts are added in f32; in the type of `out` they would be rounded again and again.
+#include "kernels/cuda/gemm.hpp"
+
+#include "kernels/cuda/check.hpp"
+#include "kernels/cuda/gemm_exact.hpp"
+#include "kernels/cuda/read_through.hpp"
+
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+namespace dinfer::kernels::cuda {
+
+namespace {
+
+constexpr std::size_t smallest_space = std::size_t{32} << 20;
+constexpr std::uintptr_t alignment = 16;  // of every row, for cuBLASLt's good kernels
+constexpr int most_suggestions = 16, most_suggestions_large = 8, most_suggestions_padded = 8;
+constexpr std::int64_t large_rows = 512;
+constexpr float budget_ms = 12, budget_large_ms = 50;  // of one measure()
+constexpr std::size_t finalists = 4, most_samples = 7;
+
+void check(cublasStatus_t status, const char* what) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  throw device_error(status == CUBLAS_STATUS_ALLOC_FAILED ? errc::out_of_memory : errc::internal,
+                     std::string(what) + ": " + cublasLtGetStatusName(status));
+}
+
+cudaDataType_t type_of(dtype type) {
+  switch (type) {
+    case dtype::bf16:
+      return CUDA_R_16BF;
+    case dtype::f16:
+      return CUDA_R_16F;
+    default:
+      return CUDA_R_32F;
+  }
+}
+
+struct descriptors {
+  cublasLtMatmulDescOpaque_t operation{};
+  cublasLtMatrixLayoutOpaque_t w{}, x{}, out{};
+
+  descriptors(const product& p, bool padded) {
+    const auto rows = static_cast<std::uint64_t>(padded ? padded_rows : p.rows);
+    const auto n = static_cast<std::uint64_t>(p.n), k = static_cast<std::uint64_t>(p.k);
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    check(cublasLtMatmulDescInit(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDesc");
+    check(cublasLtMatmulDescSetAttribute(&operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                         sizeof transposed),
+          "cublasLtMatmulDescSetAttribute");
+    check(cublasLtMatrixLayoutInit(&w, type_of(p.type), k, n, p.ldw), "cublasLtMatrixLayout");
+    check(cublasLtMatrixLayoutInit(&x, type_of(p.type), k, rows, p.ldx), "cublasLtMatrixLayout");
+    check(cublasLtMatrixLayoutInit(&out, type_of(p.out_type), n, rows, p.ldo),
+          "cublasLtMatrixLayout");
+  }
+};
+
+template <class Value>
+void prefer(cublasLtMatmulPreferenceOpaque_t& preference,
+            cublasLtMatmulPreferenceAttributes_t attribute, Value value) {
+  check(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &value, sizeof value),
+        "cublasLtMatmulPreferenceSetAttribute");
+}
+
+cublasLtMatmulAlgo_t algorithm_of(const gemm_choice& choice) {
+  cublasLtMatmulAlgo_t algorithm;
+  static_assert(sizeof algorithm == sizeof choice.algorithm);
+  std::memcpy(&algorithm, choice.algorithm.data(), sizeof algorithm);
+  return algorithm;
+}
+
+bool aligned(const void* data, std::int64_t stride, dtype type) {
+  return (reinterpret_cast<std::uintptr_t>(data) |
+          static_cast<std::uintptr_t>(stride * info(type).block_bytes)) %
+             alignment ==
+         0;
+}
+
+void say(const std::string& problem) { std::fprintf(stderr, "%s\n", problem.c_str()); }
+
+}  // namespace
+
+struct gemm::candidate {
+  gemm_choice choice;
+  std::vector<float> ms;
+
+  float median() const {
+    auto sorted = ms;
+    const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
+    std::nth_element(sorted.begin(), middle, sorted.end());
+    return *middle;
+  }
+};
+
+std::size_t gemm::wanted_space_bytes() {
+  int device = 0, cache = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&cache, cudaDevAttrL2CacheSize, device), "size of the cache");
+  return std::max(smallest_space, static_cast<std::size_t>(cache) / 2 * 3);
+}
+
+gemm::gemm(cudaStream_t stream, void* space, std::size_t space_bytes, gemm_options options)
+    : stream_(stream), space_(space), space_bytes_(space_bytes), options_(std::move(options)) {
+  if (options_.exact) return;
+  check(cublasLtCreate(&library_), "cublasLtCreate");
+  if (!options_.tuning_directory.empty()) {
+    path_ = tuning_path(options_.tuning_directory, options_.device_name, cublasLtGetVersion());
+    load();
+  }
+}
+
+gemm::~gemm() {
+  if (start_ != nullptr) cudaEventDestroy(start_);
+  if (stop_ != nullptr) cudaEventDestroy(stop_);
+  if (library_ != nullptr) cublasLtDestroy(library_);
+}
+
+bool gemm::library_takes(const product& p) const noexcept {
+  return library_ != nullptr && p.type != dtype::f32 && p.k > 0 && aligned(p.x, p.ldx, p.type) &&
+         aligned(p.w, p.ldw, p.type) && aligned(p.out, p.ldo, p.out_type);
+}
+
+bool gemm::capturing() const {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream_, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+void gemm::multiply(const product& p) {
+  if (p.rows <= 0 || p.n <= 0) return;
+  const gemm_choice* choice = library_takes(p) ? choose(p) : nullptr;
+  if (choice == nullptr) return multiply_exact(p, stream_);
+  check(static_cast<cublasStatus_t>(try_run(p, *choice)), "cublasLtMatmul");
+}
+
+void gemm::tune(product p, std::span<const std::int64_t> row_counts) {
+  const auto most = p.rows;
+  for (const auto rows : row_counts) {
+    p.rows = rows;
+    if (rows <= 0 || rows > most || !library_takes(p)) continue;
+    if (!table_.contains(shape_of(p, tuning_bucket(rows)))) measure(p);
+  }
+}
+
+// Null: the library knows no way.
+const gemm_choice* gemm::choose(const product& p) {
+  const auto found = table_.find(shape_of(p, tuning_bucket(p.rows)));
+  const gemm_choice* choice = found == table_.end() ? nullptr : &found->second;
+  if (choice == nullptr && options_.measure && !capturing()) choice = measure(p);
+  if (choice != nullptr && (choice->measured_rows == p.rows || fits(p, *choice))) return choice;
+  return guess(p);
+}
+
+const gemm_choice* gemm::guess(const product& p) {
+  const auto shape = shape_of(p, p.rows);
+  auto found = guesses_.find(shape);
+  if (found == guesses_.end()) {
+    const auto first = suggestions(p, false, 1);
+    if (first.empty()) return nullptr;
+    found = guesses_.emplace(shape, first[0]).first;
+  }
+  return &found->second;
+}
+
+std::vector<gemm_choice> gemm::suggestions(const product& p, bool padded, int most) const {
+  descriptors d(p, padded);
+  cublasLtMatmulPreferenceOpaque_t preference{};
+  check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
+  prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{space_bytes_});
+  prefer(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+         static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  for (const auto operand :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
+    prefer(preference, operand, std::uint32_t{alignment});
+  }
+  std::vector<cublasLtMatmulHeuristicResult_t> results(static_cast<std::size_t>(most));
+  int count = 0;
+  const auto status =
+      cublasLtMatmulAlgoGetHeuristic(library_, &d.operation, &d.w, &d.x, &d.out, &d.out,
+                                     &preference, most, results.data(), &count);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
+  check(status, "cublasLtMatmulAlgoGetHeuristic");
+  std::vector<gemm_choice> choices;
+  for (int i = 0; i < count; ++i) {
+    const auto& result = results[static_cast<std::size_t>(i)];
+    if (result.state != CUBLAS_STATUS_SUCCESS || result.workspaceSize > space_bytes_) continue;
+    gemm_choice choice;
+    std::memcpy(choice.algorithm.data(), &result.algo, sizeof result.algo);
+    choice.measured_rows = p.rows;
+    choice.padded = padded;
+    choices.push_back(choice);
+  }
+  return choices;
+}
+
+bool gemm::fits(const product& p, const gemm_choice& choice) const {
+  descriptors d(p, choice.padded);
+  const auto algorithm = algorithm_of(choice);
+  cublasLtMatmulHeuristicResult_t result{};
+  const auto status = cublasLtMatmulAlgoCheck(library_, &d.operation, &d.w, &d.x, &d.out, &d.out,
+                                              &algorithm, &result);
+  return status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= space_bytes_ &&
+         (!choice.padded || (p.spare_rows && p.rows <= padded_rows));
+}
+
+int gemm::try_run(const product& p, const gemm_choice& choice) {
+  descriptors d(p, choice.padded);
+  const auto algorithm = algorithm_of(choice);
+  const float one = 1, zero = 0;
+  return cublasLtMatmul(library_, &d.operation, &one, p.w, &d.w, p.x, &d.x, &zero, p.out, &d.out,
+                        p.out, &d.out, &algorithm, space_, space_bytes_, stream_);
+}
+
+// Milliseconds of one run in which w comes from memory and x from the cache, as in a step; nothing
+// when the algorithm does not run.
+std::optional<float> gemm::time_once(const product& p, const gemm_choice& choice) {
+  const auto x_elements = (p.rows - 1) * p.ldx + p.k;
+  read_through(space_, space_bytes_, space_, stream_);
+  read_through(p.x, static_cast<std::size_t>(row_bytes(p.type, x_elements)), space_, stream_);
+  check(cudaEventRecord(start_, stream_), "cudaEventRecord");
+  const int status = try_run(p, choice);
+  check(cudaEventRecord(stop_, stream_), "cudaEventRecord");
+  check(cudaEventSynchronize(stop_), "measuring a matrix product");
+  if (status != CUBLAS_STATUS_SUCCESS) return std::nullopt;
+  float ms = 0;
+  check(cudaEventElapsedTime(&ms, start_, stop_), "cudaEventElapsedTime");
+  return ms;
+}
+
+// Every candidate once, as long as the time allows (the library's favourites come first), and the
+// best of them again. A candidate's first run may load its kernel and does not count.
+void gemm::time_all(const product& p, std::vector<candidate>& candidates) {
+  const float budget = p.rows > large_rows ? budget_large_ms : budget_ms;
+  float spent = 0;
+  std::vector<candidate> timed;
+  for (auto& c : candidates) {
+    if (spent > budget * 0.6F) break;
+    if (!time_once(p, c.choice)) continue;
+    const auto ms = time_once(p, c.choice);
+    if (!ms) continue;
+    spent += 2 * *ms;
+    c.ms.push_back(*ms);
+    timed.push_back(std::move(c));
+  }
+  std::stable_sort(timed.begin(), timed.end(), [](const candidate& a, const candidate& b) {
+    return a.ms.front() < b.ms.front();
+  });
+  if (timed.size() > finalists) timed.resize(finalists);
+  for (std::size_t sample = 1; sample < most_samples && spent < budget; ++sample) {
+    for (auto& c : timed) {
+      const auto ms = time_once(p, c.choice);
+      if (!ms) continue;
+      spent += *ms;
+      c.ms.push_back(*ms);
+    }
+  }
+  candidates = std::move(timed);
+}
+
+// Null: nothing runs.
+const gemm_choice* gemm::measure(const product& p) {
+  if (start_ == nullptr) check(cudaEventCreate(&start_), "cudaEventCreate");
+  if (stop_ == nullptr) check(cudaEventCreate(&stop_), "cudaEventCreate");
+  std::vector<candidate> candidates;
+  const int most = p.rows > large_rows ? most_suggestions_large : most_suggestions;
+  for (auto& choice : suggestions(p, false, most)) candidates.push_back({choice, {}});
+  if (p.spare_rows && p.rows < padded_rows) {
+    for (auto& choice : suggestions(p, true, most_suggestions_padded)) {
+      candidates.push_back({choice, {}});
+    }
+  }
+  time_all(p, candidates);
+  if (candidates.empty()) return nullptr;
+  const auto& best = *std::min_element(
+      candidates.begin(), candidates.end(),
+      [](const candidate& a, const candidate& b) { return a.median() < b.median(); });
+  auto& kept = table_[shape_of(p, tuning_bucket(p.rows))];
+  kept = best.choice;
+  kept.microseconds = 1000.0 * static_cast<double>(best.median());
+  save();
+  return &kept;
+}
+
+void gemm::load() {
+  std::string problem;
+  const auto found = read_tunings(path_, problem);
+  if (!found) return say(problem + "; it is ignored");
+  for (const auto& [shape, choice] : *found) {
+    product p;
+    p.rows = choice.measured_rows;
+    p.n = shape.n;
+    p.k = shape.k;
+    p.ldx = shape.ldx;
+    p.ldw = shape.ldw;
+    p.ldo = shape.ldo;
+    p.type = shape.type;
+    p.out_type = shape.out_type;
+    p.spare_rows = shape.spare_rows;
+    if (fits(p, choice)) table_.emplace(shape, choice);
+  }
+}
+
+void gemm::save() {
+  if (path_.empty()) return;
+  std::string problem;
+  auto all = table_;  // and what other devices of this kind have measured meanwhile
+  if (const auto found = read_tunings(path_, problem)) all.insert(found->begin(), found->end());
+  if (!write_tunings(path_, all, problem)) say(problem);
+}
+
+}  // namespace dinfer::kernels::cuda

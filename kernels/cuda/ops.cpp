@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the contract's arguments to launches. Arguments that only a bug can produce are asserted.
+#include "kernels/cuda/ops.hpp"
+
+#include "kernels/cuda/check.hpp"
+#include "kernels/cuda/pointwise.hpp"
+#include "kernels/cuda/sampler.hpp"
+
+#include <algorithm>
+#include <bit>
+
+namespace dinfer::kernels::cuda {
+
+namespace {
+
+constexpr int hopper_major = 9;
+
+const cuda_weight& of(const weight* w) {
+  DINFER_ASSERT(w != nullptr);
+  return *static_cast<const cuda_weight*>(w);
+}
+
+// The values of a vector of `n`, or null for null.
+const float* vector_of(const weight* w, std::int64_t n) {
+  if (w == nullptr) return nullptr;
+  const auto& v = of(w);
+  DINFER_ASSERT(v.role() == weight_role::vector && v.columns() == n);
+  return static_cast<const float*>(v.data());
+}
+
+void alone(const communicator* tp) {
+  if (tp != nullptr && tp->size() > 1)
+    throw device_error(errc::unsupported, "one model on several GPUs is not in this version");
+}
+
+attention_shape shape_of(const attention_args& args) {
+  const step_batch& batch = *args.batch;
+  const kv_pages& pages = args.pages;
+  attention_shape s;
+  s.qkv = args.qkv.data;
+  s.out = args.out.data;
+  s.qkv_columns = args.qkv.columns();
+  s.pages = static_cast<const std::byte*>(pages.base) +
+            row_bytes(pages.type, args.layer * pages.layer_elements());
+  s.page_elements = pages.page_elements();
+  s.page_count = pages.pages;
+  s.query_heads = args.query_heads;
+  s.kv_heads = pages.kv_heads;
+  s.head_dim = args.head_dim;
+  s.block_size = pages.block_size;
+  s.block_shift = std::countr_zero(static_cast<std::uint32_t>(pages.block_size));
+  s.window = args.window;
+  s.scale = args.scale;
+  s.positions = batch.positions.as<std::int32_t>();
+  s.query_begin = batch.query_begin.as<std::int32_t>();
+  s.context = batch.context.as<std::int32_t>();
+  s.table_rows = batch.table_rows.as<std::int32_t>();
+  s.block_table = batch.block_table.as<std::int32_t>();
+  s.table_width = batch.block_table.columns();
+  s.tokens = batch.tokens;
+  s.sequences = batch.sequences;
+  s.decodes = batch.decodes;
+  std::int32_t head = 0;
+  for (std::int32_t k = 0; k <= s.kv_heads; ++k) {
+    while (head < args.query_heads && args.kv_of_query[static_cast<std::size_t>(head)] < k) ++head;
+    s.first_query[k] = static_cast<std::int16_t>(head);
+  }
+  DINFER_ASSERT(s.first_query[0] == 0 && s.first_query[s.kv_heads] == args.query_heads);
+  return s;
+}
+
+}  // namespace
+
+cuda_ops::cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDeviceProp& gpu,
+                   const device_options& options)
+    : device_(owner),
+      stream_(stream),
+      multiprocessors_(gpu.multiProcessorCount),
+      hopper_(gpu.major == hopper_major),
+      activation_(options.activation.value_or(dtype::bf16)),
+      exact_(options.batch_invariant || activation_ == dtype::f32),
+      gemm_space_(exact_ ? buffer() : owner.allocate(gemm::wanted_space_bytes(), false)),
+      gemm_(stream, gemm_space_.data(), gemm_space_.bytes(),
+            {options.tuning_directory, gpu.name, exact_, true}),
+      uploader_(index, activation_, [&owner](std::size_t bytes) {
+        buffer memory = owner.allocate(bytes, false);
+        return memory;
+      }) {}
+
+std::uint64_t cuda_ops::reserve(const step_limits& limits) {
+  const std::int64_t gate_up_columns = (2 * limits.mlp + 15) / 16 * 16;  // weights.hpp
+  gate_up_ = device_.allocate(
+      static_cast<std::size_t>(row_bytes(activation_, limits.tokens * gate_up_columns)), false);
+  if (exact_) return gate_up_.bytes();
+  const decode_space space = decode_space_for(limits.query_heads, limits.kv_heads, limits.head_dim,
+                                              multiprocessors_);
+  decode_partial_ = device_.allocate(space.partial_bytes, false);
+  decode_tickets_ = device_.allocate(space.ticket_bytes, true);
+  decode_plan_.partial = static_cast<float*>(decode_partial_.data());
+  decode_plan_.partial_bytes = space.partial_bytes;
+  decode_plan_.tickets = static_cast<std::int32_t*>(decode_tickets_.data());
+  return gate_up_.bytes() + gemm_space_.bytes() + space.partial_bytes + space.ticket_bytes;
+}
+
+std::unique_ptr<weight> cuda_ops::prepare(std::span<const weight_slice> slices, weight_role role,
+                                          const prepare_options&) {
+  return uploader_.prepare(slices, role);
+}
+
+void cuda_ops::finish_weights() { uploader_.finish(); }
+
+void cuda_ops::embed(const embed_args& args) {
+  const cuda_weight& table = of(args.table);
+  DINFER_ASSERT(args.out.type == activation_ && args.out.columns() == table.columns());
+  embed_job job;
+  job.ids = args.ids.as<std::int32_t>();
+  job.table = table.data();
+  job.rows = table.rows();
+  job.first_row = args.first_row;
+  if (args.position_table != nullptr) {
+    job.position_table = of(args.position_table).data();
+    job.position_rows = args.position_table->rows();
+    job.positions = args.positions.as<std::int32_t>();
+  }
+  job.out = args.out.data;
+  job.tokens = args.ids.elements();
+  job.columns = table.columns();
+  cuda::embed(job, activation_, stream_);
+}
+
+void cuda_ops::add_norm(const add_norm_args& args) {
+  if (args.partial) alone(args.tp);
+  if (!args.partial && args.norm == nullptr) return;
+  add_norm_job job;
+  job.rows = args.residual.rows();
+  job.columns = args.residual.columns();
+  DINFER_ASSERT(!args.partial || args.partial.elements() == args.residual.elements());
+  job.partial = args.partial.data;
+  job.residual = args.residual.data;
+  if (args.norm != nullptr) {
+    DINFER_ASSERT(args.normed.elements() == args.residual.elements());
+    job.gain = vector_of(args.norm->gain, job.columns);
+    job.bias = vector_of(args.norm->bias, job.columns);
+    job.kind = args.norm->kind;
+    job.epsilon = args.norm->epsilon;
+    job.normed = args.normed.data;
+  }
+  cuda::add_norm(job, activation_, stream_);
+}
+
+void cuda_ops::linear(const linear_args& args) {
+  const cuda_weight& w = of(args.w);
+  const auto rows = args.x.rows();
+  DINFER_ASSERT(args.x.type == activation_ && args.x.columns() == w.columns());
+  DINFER_ASSERT(args.out.rows() == rows && w.role() != weight_role::vector);
+  if (rows == 0 || w.rows() == 0) return;
+  if (args.act == activation::swiglu) {
+    DINFER_ASSERT(w.role() == weight_role::gate_up && 2 * args.out.columns() == w.rows());
+    const tensor both = view(gate_up_.data(), activation_, rows, w.padded_rows());
+    DINFER_ASSERT(static_cast<std::uint64_t>(both.bytes()) <= gate_up_.bytes());
+    gemm_.multiply(dense_product(args.x, w.data(), w.padded_rows(), both));
+    gate({both.data, vector_of(args.bias, w.rows()), args.out.data, rows, args.out.columns()},
+         activation_, stream_);
+    return;
+  }
+  DINFER_ASSERT(w.role() != weight_role::gate_up && args.out.columns() == w.rows());
+  gemm_.multiply(dense_product(args.x, w.data(), w.rows(), args.out));
+  if (args.bias == nullptr && args.act == activation::none) return;
+  activate({args.out.data, vector_of(args.bias, w.rows()), args.act, rows, w.rows()}, args.out.type,
+           stream_);
+}
+
+void cuda_ops::rope_store(const rope_store_args& args) {
+  DINFER_ASSERT(args.qkv.type == activation_ && args.pages.type == activation_);
+  cuda::rope_store(args, stream_);
+}
+
+// A row's bits must not depend on whether it is decoded or part of a prompt where rows must not
+// know of each other: then one kernel has them all.
+void cuda_ops::attention(const attention_args& args) {
+  const attention_shape shape = shape_of(args);
+  const std::int32_t decodes = exact_ ? 0 : shape.decodes;
+  if (decodes > 0) attend_decode(shape, decode_plan_, activation_, multiprocessors_, stream_);
+  const std::int32_t others = shape.tokens - decodes;
+  if (others == 0) return;
+  if (!exact_ && hopper_ && prefill_sm90_fits(shape, activation_)) {
+    attend_prefill_sm90(shape, decodes, others, activation_, stream_);
+  } else {
+    attend_prefill(shape, decodes, others, activation_, stream_);
+  }
+}
+
+void cuda_ops::gather_rows(tensor in, tensor rows, tensor out) {
+  cuda::gather_rows(in, rows, out, stream_);
+}
+
+void cuda_ops::put_entries(tensor table, tensor entries) {
+  cuda::put_entries(table, entries, stream_);
+}
+
+std::unique_ptr<sampler> cuda_ops::make_sampler(std::uint32_t slots, std::int64_t vocabulary) {
+  return make_cuda_sampler(slots, vocabulary, device_, stream_);
+}
+
+}  // namespace dinfer::kernels::cuda

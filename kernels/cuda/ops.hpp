@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// The operations of kernels/ops.hpp on a GPU: checks, then one or two kernels on the device's
+// stream. Thread: the device's own.
+#pragma once
+
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/gemm.hpp"
+#include "kernels/cuda/weights.hpp"
+#include "kernels/ops.hpp"
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <memory>
+
+namespace dinfer::kernels::cuda {
+
+class cuda_ops final : public ops {
+ public:
+  cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDeviceProp& gpu,
+           const device_options& options);
+
+  std::uint64_t reserve(const step_limits& limits) override;
+  std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
+                                  const prepare_options& options) override;
+  void embed(const embed_args& args) override;
+  void add_norm(const add_norm_args& args) override;
+  void linear(const linear_args& args) override;
+  void rope_store(const rope_store_args& args) override;
+  void attention(const attention_args& args) override;
+  void gather_rows(tensor in, tensor rows, tensor out) override;
+  void put_entries(tensor table, tensor entries) override;
+  std::unique_ptr<sampler> make_sampler(std::uint32_t slots, std::int64_t vocabulary) override;
+
+  // Until every weight of prepare() is in its place. Throws what kept one from it.
+  void finish_weights();
+
+ private:
+  device& device_;
+  cudaStream_t stream_;
+  int multiprocessors_;
+  bool hopper_;
+  dtype activation_;
+  bool exact_;  // rows must not know of each other
+  buffer gemm_space_;
+  gemm gemm_;
+  weight_uploader uploader_;
+  buffer gate_up_;  // [tokens, gate and up columns]
+  buffer decode_partial_, decode_tickets_;
+  decode_plan decode_plan_;
+};
+
+}  // namespace dinfer::kernels::cuda

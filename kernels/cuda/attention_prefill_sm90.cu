@@ -122,8 +122,7 @@ __device__ __forceinline__ void load_queries(const attention_shape& a, const que
   for (int i = 0; i < steps; ++i) {
     const int item = i * group_threads + thread;
     const int row = tile.first_row + first_row + item / chunks;
-    const T* from = static_cast<const T*>(a.qkv) + tile.token(row) * a.qkv_columns +
-                    tile.head(row) * D + item % chunks * 8;
+    const T* from = static_cast<const T*>(a.qkv) + tile.query_at(a, row) + item % chunks * 8;
     v[i] = row < tile.rows ? load_pack(from) : pack<T>{};
   }
 #pragma unroll
@@ -137,7 +136,7 @@ __device__ __forceinline__ void load_queries(const attention_shape& a, const que
 
 template <class T, int D>
 __device__ __forceinline__ T* out_of(const attention_shape& a, const query_tile& tile, int row) {
-  return static_cast<T*>(a.out) + (tile.token(row) * a.query_heads + tile.head(row)) * D;
+  return static_cast<T*>(a.out) + tile.out_at(a, row);
 }
 
 // By a consumer: its rows of results, from where the queries were.

@@ -68,12 +68,33 @@ namespace {
 constexpr runtime::epoch_id first_epoch = 1;
 constexpr std::chrono::minutes step_deadline{10};  // a CPU may take its time
 
+// Nothing: the device's own.
+std::optional<kernels::dtype> activation_of(dtype_choice choice) {
+  switch (choice) {
+    case dtype_choice::float32:
+      return kernels::dtype::f32;
+    case dtype_choice::bfloat16:
+      return kernels::dtype::bf16;
+    case dtype_choice::float16:
+      return kernels::dtype::f16;
+    case dtype_choice::automatic:
+      break;
+  }
+  return std::nullopt;
+}
+
 runtime::runner_options runner_options_of(const engine_options& options) {
   runtime::runner_options r;
   r.device = options.device;
   r.device_options.cpu_threads =
       options.threads != 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency());
+  r.device_options.activation = activation_of(options.dtype);
+  r.device_options.batch_invariant = options.batch_invariant;
+  r.device_options.tuning_directory = options.tuning_directory;
+  r.graphs = options.cuda_graphs;
+  r.memory_fraction = options.memory_fraction;
   r.model_path = options.model_path;
+  r.format = options.format;
   r.dequantize = options.dequantize;
   r.max_model_len = options.max_model_len;
   r.max_num_seqs = options.max_num_seqs;
@@ -118,9 +139,11 @@ engine::~engine() = default;
 
 result<engine> engine::open(const engine_options& options) {
   auto parts = std::make_unique<impl>();
-  DINFER_TRY(parts->source, runtime::open_weights(options.model_path));
+  DINFER_TRY(parts->source, runtime::open_weights(options.model_path, options.format));
   DINFER_TRY(const runtime::model_shape shape, runtime::read_model_shape(*parts->source));
-  DINFER_TRY(parts->words, runtime::make_tokenizer(*parts->source));
+  if (options.format != load_format::random) {  // made up weights come without words
+    DINFER_TRY(parts->words, runtime::make_tokenizer(*parts->source));
+  }
   const auto layers = static_cast<std::uint32_t>(shape.layers);
   DINFER_TRY(auto layouts, runtime::lay_out(shape, 1, std::span(&layers, 1)));
   runtime::runner_options r = runner_options_of(options);
@@ -164,10 +187,12 @@ result<std::vector<token_event>> engine::step() {
 }
 
 std::vector<token_id> engine::encode(std::string_view text) const {
+  if (!impl_->words) return {};
   return impl_->words->encode(text, false, true);
 }
 
 std::string engine::decode(std::span<const token_id> tokens) const {
+  if (!impl_->words) return {};
   return impl_->words->decode(tokens, true);
 }
 

@@ -322,7 +322,7 @@ result<void> check_options(runner_options& options, const model_shape& shape) {
 
 result<std::unique_ptr<runner>> make_model_runner(const runner_options& options,
                                                   std::unique_ptr<transport> wires) {
-  DINFER_TRY(auto source, open_weights(options.model_path));
+  DINFER_TRY(auto source, open_weights(options.model_path, options.format));
   DINFER_TRY(const model_shape shape, read_model_shape(*source));
   DINFER_TRY(const model_factory* factory, find_model(shape.architecture));
   runner_options own = options;

@@ -42,6 +42,7 @@ struct runner_options {
   std::string device;  // "cpu:0"
   kernels::device_options device_options;
   std::string model_path;
+  load_format format = load_format::automatic;
   bool dequantize = false;
   std::uint32_t max_model_len = 0;
   std::uint32_t max_num_seqs = 256;

@@ -18,7 +18,7 @@
 namespace dinfer {
 
 struct engine_options {
-  std::string model_path;  // a .gguf file, or a directory that holds one
+  std::string model_path;  // a .gguf file, or a directory that holds one; random: a config.json
   load_format format = load_format::automatic;
   std::string device = "cpu:0";                  // or "cuda:0"
   dtype_choice dtype = dtype_choice::automatic;  // of activations; automatic: float32 on CPUs,
@@ -61,7 +61,8 @@ class engine {
   result<std::vector<std::string>> generate(std::span<const std::string> prompts,
                                             const sampling_params& sampling);
 
-  // Plain text: control tokens in it are not recognised.
+  // Plain text: control tokens in it are not recognised. Nothing where the model has no tokeniser
+  // (load_format::random).
   std::vector<token_id> encode(std::string_view text) const;
   std::string decode(std::span<const token_id> tokens) const;  // without control tokens
 

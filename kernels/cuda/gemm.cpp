@@ -138,6 +138,10 @@ bool gemm::library_takes(const product& p) const noexcept {
          aligned(p.w, p.ldw, p.type) && aligned(p.out, p.ldo, p.out_type);
 }
 
+bool gemm::skinny_plays(const product& p) const noexcept {
+  return library_ != nullptr && options_.skinny && skinny_takes(p);
+}
+
 bool gemm::capturing() const {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(stream_, &status), "cudaStreamIsCapturing");
@@ -152,7 +156,7 @@ void gemm::multiply(const product& p) {
 }
 
 bool gemm::multiply_swiglu(const product& p) {
-  if (library_ == nullptr || !skinny_takes(p)) return false;
+  if (!skinny_plays(p)) return false;
   multiply_skinny_swiglu(p, stream_);
   return true;
 }
@@ -180,7 +184,7 @@ const gemm_choice* gemm::guess(const product& p) {
   auto found = guesses_.find(shape);
   if (found == guesses_.end()) {
     const auto first =
-        skinny_takes(p) ? std::vector{skinny_choice(p)} : suggestions(p, gemm_way::library, 1);
+        skinny_plays(p) ? std::vector{skinny_choice(p)} : suggestions(p, gemm_way::library, 1);
     if (first.empty()) return nullptr;
     found = guesses_.emplace(shape, first[0]).first;
   }
@@ -220,7 +224,7 @@ std::vector<gemm_choice> gemm::suggestions(const product& p, gemm_way way, int m
 }
 
 bool gemm::fits(const product& p, const gemm_choice& choice) const {
-  if (choice.way == gemm_way::skinny) return skinny_takes(p);
+  if (choice.way == gemm_way::skinny) return skinny_plays(p);
   if (choice.way == gemm_way::padded && (!p.spare_rows || p.rows > padded_rows)) return false;
   descriptors d(p, choice.way);
   const auto algorithm = algorithm_of(choice);
@@ -294,7 +298,7 @@ const gemm_choice* gemm::measure(const product& p) {
   if (stop_ == nullptr) check(cudaEventCreate(&stop_), "cudaEventCreate");
   std::vector<candidate> candidates;
   const int most = p.rows > large_rows ? most_suggestions_large : most_suggestions;
-  if (skinny_takes(p)) candidates.push_back({skinny_choice(p), {}});
+  if (skinny_plays(p)) candidates.push_back({skinny_choice(p), {}});
   for (auto& choice : suggestions(p, gemm_way::library, most)) candidates.push_back({choice, {}});
   if (p.spare_rows && p.rows < padded_rows) {
     for (auto& choice : suggestions(p, gemm_way::padded, most_suggestions_padded)) {

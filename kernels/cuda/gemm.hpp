@@ -26,6 +26,7 @@ struct gemm_options {
   std::string device_name;       // goes into the file's name
   bool exact = false;            // every product by multiply_exact; cuBLASLt is not even opened
   bool measure = true;           // multiply() may measure; else only tune() does
+  bool skinny = true;            // multiply_skinny takes part
 };
 
 class gemm {
@@ -56,6 +57,7 @@ class gemm {
   struct candidate;
 
   bool library_takes(const product& p) const noexcept;
+  bool skinny_plays(const product& p) const noexcept;
   bool capturing() const;
   const gemm_choice* choose(const product& p);
   const gemm_choice* guess(const product& p);

@@ -46,7 +46,7 @@ struct weight_slice {
   std::int64_t stored_columns = 0;
   std::int64_t row_begin = 0, row_end = 0;
   std::int64_t column_begin = 0, column_end = 0;
-  made_up_weights made_up;  // when there is no data
+  made_up_weights made_up{};  // when there is no data
 };
 
 enum class weight_role : std::uint8_t {

@@ -2,9 +2,12 @@
 // The fibers behind cuda_on_cpu.hpp: one block at a time, its threads switched where they wait.
 #include "tests/support/cuda_on_cpu.hpp"
 
+#include <signal.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <exception>
@@ -21,6 +24,7 @@
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -78,7 +82,7 @@ struct pending_copy {
   std::uint64_t group;
 };
 
-enum class waits_for { nothing, warp, block };
+enum class waits_for { nothing, warp, block, condition };
 
 struct fiber {
   std::byte* stack = nullptr;  // its lowest byte; a page below it may not be touched
@@ -90,6 +94,7 @@ struct fiber {
   const char* what = "";  // it waits in
   unsigned mask = 0;
   std::source_location where;
+  const std::function<bool()>* condition = nullptr;
   std::vector<pending_copy> copies;
   std::uint64_t groups = 0;  // committed
 };
@@ -99,13 +104,19 @@ struct warp {
   lane_calls calls{};
 };
 
+struct named_barrier {
+  int arrived = 0;
+  std::uint64_t ended = 0;  // how often
+};
+
 enum class order { first_come, last_come, any };
 
 struct block_state {
   std::vector<fiber> fibers;  // as many as ever ran
   std::vector<warp> warps;
   std::deque<fiber*> ready;
-  unsigned threads = 0, done = 0, at_barrier = 0;
+  unsigned threads = 0, done = 0, at_barrier = 0, at_conditions = 0;
+  std::array<named_barrier, 16> named_barriers;
   int barrier_sum = 0, barrier_result = 0;
   std::source_location barrier_where;
   const char* barrier_name = "";
@@ -208,6 +219,13 @@ void prepare(fiber& f) {
     forbid(region);
     f.stack = region + page;
   }
+#if defined(__SANITIZE_ADDRESS__)
+  // Frames that never returned lie there.
+  if (f.stack_pointer) {
+    auto* last = static_cast<std::byte*>(f.stack_pointer);
+    ASAN_UNPOISON_MEMORY_REGION(last, static_cast<std::size_t>(f.stack + stack_bytes - last));
+  }
+#endif
   auto** top = reinterpret_cast<void**>(f.stack + stack_bytes);
   *--top = nullptr;  // fiber_entry's return address: it has none
   *--top = reinterpret_cast<void*>(&fiber_entry);
@@ -312,7 +330,8 @@ void end_operations_without(const fiber& gone) {
 
 void start_block(dim3 block) {
   state.threads = block.x * block.y * block.z;
-  state.done = state.at_barrier = 0;
+  state.done = state.at_barrier = state.at_conditions = 0;
+  state.named_barriers = {};
   state.barrier_sum = 0;
   state.error = nullptr;
   state.warps.assign((state.threads + 31) / 32, {});
@@ -338,9 +357,21 @@ void start_block(dim3 block) {
   }
 }
 
+void release_where_conditions_hold() {
+  for (unsigned i = 0; i < state.threads && state.at_conditions > 0; ++i) {
+    fiber& f = state.fibers[i];
+    if (f.waits != waits_for::condition || !(*f.condition)()) continue;
+    --state.at_conditions;
+    release(f);
+  }
+}
+
 void run_block(dim3 block) {
   start_block(block);
   while (state.done < state.threads) {
+    // Late, when nothing else can run, or early.
+    if (state.ready.empty() || (state.at_conditions > 0 && state.random() % 64 == 0))
+      release_where_conditions_hold();
     if (state.ready.empty()) fail_deadlock();
     fiber& f = pick();
     resume(f);
@@ -369,6 +400,43 @@ void check_shared_end(std::size_t bytes) {
   }
 }
 
+std::vector<const guarded_memory*> guarded_memories;
+
+void check_guarded_ends() {
+  for (const guarded_memory* memory : guarded_memories) {
+    for (std::size_t i = memory->bytes(); i % 16 != 0; ++i) {
+      if (memory->data()[i] != std::byte{0xFF})
+        fail("byte " + std::to_string(i) + " of a guarded array was written; it has " +
+             std::to_string(memory->bytes()));
+    }
+  }
+}
+
+// Names the thread whose access failed, and lets it fail again where it did before.
+class fault_report {
+ public:
+  fault_report() {
+    struct sigaction action {};
+    action.sa_sigaction = &report;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigaction(SIGSEGV, &action, &before_);
+  }
+  fault_report(const fault_report&) = delete;
+  fault_report& operator=(const fault_report&) = delete;
+  ~fault_report() { sigaction(SIGSEGV, &before_, nullptr); }
+
+ private:
+  static void report(int, siginfo_t* info, void*) {
+    char text[200];
+    const int length = std::snprintf(
+        text, sizeof text, "thread (%u,%u,%u) of block (%u,%u,%u): no access to address %p\n",
+        threadIdx.x, threadIdx.y, threadIdx.z, blockIdx.x, blockIdx.y, blockIdx.z, info->si_addr);
+    if (length > 0 && write(STDERR_FILENO, text, static_cast<std::size_t>(length)) < 0) _exit(3);
+    sigaction(SIGSEGV, &before_, nullptr);
+  }
+  static inline struct sigaction before_ {};
+};
+
 void check_shape(dim3 grid, dim3 block, std::size_t shared_bytes) {
   const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
   if (threads == 0 || threads > most_threads || block.z > 64)
@@ -392,6 +460,7 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes,
   state.thread = &thread;
   state.random.seed(order_seed);
   place_shared(shared_bytes);
+  const fault_report report;
   std::vector<std::uint64_t> blocks(std::uint64_t{grid.x} * grid.y * grid.z);
   std::iota(blocks.begin(), blocks.end(), 0);
   if (order_seed != 0) std::shuffle(blocks.begin(), blocks.end(), state.random);
@@ -402,6 +471,22 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes,
     run_block(block);
     check_shared_end(shared_bytes);
   }
+  check_guarded_ends();
+}
+
+guarded_memory::guarded_memory(std::size_t bytes)
+    : region_bytes_((bytes + page - 1) / page * page + 2 * page), bytes_(bytes) {
+  region_ = map_pages(region_bytes_);
+  forbid(region_);
+  forbid(region_ + region_bytes_ - page);
+  std::memset(region_ + page, 0xFF, region_bytes_ - 2 * page);
+  data_ = region_ + region_bytes_ - page - (bytes + 15) / 16 * 16;
+  guarded_memories.push_back(this);
+}
+
+guarded_memory::~guarded_memory() {
+  std::erase(guarded_memories, this);
+  munmap(region_, region_bytes_);
 }
 
 void* shared_memory() {
@@ -447,6 +532,33 @@ int meet_block(const char* name, int value, std::source_location where) {
     to_scheduler(false);
   }
   return state.barrier_result;
+}
+
+void wait_until(const char* name, const std::function<bool()>& ready, std::source_location where) {
+  fiber& self = current();
+  if (ready()) return;
+  self.condition = &ready;
+  self.waits = waits_for::condition;
+  self.what = name;
+  self.where = where;
+  ++state.at_conditions;
+  to_scheduler(false);
+}
+
+void arrive_at_named_barrier(int id, int threads) {
+  current();
+  named_barrier& barrier = state.named_barriers.at(static_cast<std::size_t>(id));
+  if (++barrier.arrived < threads) return;
+  barrier.arrived = 0;
+  ++barrier.ended;
+}
+
+void meet_named_barrier(int id, int threads, std::source_location where) {
+  const named_barrier& barrier = state.named_barriers.at(static_cast<std::size_t>(id));
+  const std::uint64_t ended = barrier.ended;
+  arrive_at_named_barrier(id, threads);
+  wait_until(
+      "a named barrier", [&] { return barrier.ended != ended; }, where);
 }
 
 void let_others_run() {

@@ -286,6 +286,7 @@ std::vector<warp_resolvers> resolvers;
 // Completes the operation of the lanes that wait with `mask`, if all of them are there.
 bool end_warp_operation(unsigned number, unsigned mask) {
   warp& w = state.warps[number];
+  if ((mask & w.live & ~w.waiting) != 0) return false;
   lane_calls group{};
   unsigned there = 0;
   int first = -1;

@@ -65,7 +65,8 @@ class engine {
   result<std::vector<std::string>> generate(std::span<const std::string> prompts,
                                             const sampling_params& sampling);
 
-  // Plain text: control tokens in it are not recognised.
+  // Plain text: control tokens in it are not recognised. Nothing where the model has no tokeniser
+  // (load_format::random).
   std::vector<token_id> encode(std::string_view text) const;
   std::string decode(std::span<const token_id> tokens) const;  // without control tokens
 

@@ -29,6 +29,10 @@ constexpr int consumers = 2;
 constexpr int tile_rows = consumers * group_rows;
 constexpr int block_threads = group_threads * (consumers + 1);
 constexpr int no_window = 1 << 30;
+#ifndef DINFER_PREFILL_TURNS
+#define DINFER_PREFILL_TURNS 1
+#endif
+constexpr bool take_turns = DINFER_PREFILL_TURNS != 0;
 
 // Named barriers: one for each consumer's own threads, one for each consumer's turn.
 constexpr int own_barrier = 1, turn_barrier = own_barrier + consumers;
@@ -122,8 +126,7 @@ __device__ __forceinline__ void load_queries(const attention_shape& a, const que
   for (int i = 0; i < steps; ++i) {
     const int item = i * group_threads + thread;
     const int row = tile.first_row + first_row + item / chunks;
-    const T* from = static_cast<const T*>(a.qkv) + tile.token(row) * a.qkv_columns +
-                    tile.head(row) * D + item % chunks * 8;
+    const T* from = static_cast<const T*>(a.qkv) + tile.query_at(a, row) + item % chunks * 8;
     v[i] = row < tile.rows ? load_pack(from) : pack<T>{};
   }
 #pragma unroll
@@ -137,7 +140,7 @@ __device__ __forceinline__ void load_queries(const attention_shape& a, const que
 
 template <class T, int D>
 __device__ __forceinline__ T* out_of(const attention_shape& a, const query_tile& tile, int row) {
-  return static_cast<T*>(a.out) + (tile.token(row) * a.query_heads + tile.head(row)) * D;
+  return static_cast<T*>(a.out) + tile.out_at(a, row);
 }
 
 // By a consumer: its rows of results, from where the queries were.
@@ -266,13 +269,15 @@ __device__ __forceinline__ void consume(const attention_shape& a, const query_ti
   if (!span.all_see(0)) rows.mask(scores, span.key_of(0), span.window);
   rows.add(scores);
   pack_weights<T>(scores, weights);
-  if (part == 1 && span.tiles > 1) group_arrive(turn_barrier + other, 2 * group_threads);
+  if (take_turns && part == 1 && span.tiles > 1)
+    group_arrive(turn_barrier + other, 2 * group_threads);
   for (int i = 1; i < span.tiles; ++i) {
     barrier_wait(barriers.keys_full + stage_of(i), parity_of(i));
-    group_sync(turn_barrier + part, 2 * group_threads);
+    if (take_turns) group_sync(turn_barrier + part, 2 * group_threads);
     start_scores<T, D>(scores, queries, matrix_at(keys, stage_of(i) * space::matrix));
     start_values_of(i - 1);
-    if (part == 0 || i + 1 < span.tiles) group_arrive(turn_barrier + other, 2 * group_threads);
+    if (take_turns && (part == 0 || i + 1 < span.tiles))
+      group_arrive(turn_barrier + other, 2 * group_threads);
     multiply_wait<1>();
     pin(scores);
     if (speaker) barrier_arrive(barriers.keys_empty + stage_of(i));

@@ -199,7 +199,7 @@ void cuda_ops::put_entries(tensor table, tensor entries) {
 }
 
 std::unique_ptr<sampler> cuda_ops::make_sampler(std::uint32_t slots, std::int64_t vocabulary) {
-  return make_cuda_sampler(slots, vocabulary, device_, stream_);
+  return make_cuda_sampler(device_, stream_, slots, vocabulary);
 }
 
 }  // namespace dinfer::kernels::cuda

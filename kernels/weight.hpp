@@ -25,15 +25,20 @@ struct made_up_weights {
   float step = 0, offset = 0;
 };
 
-// The same numbers on every backend: the finaliser of splitmix64 (Steele et al. 2014).
-DINFER_HOST_DEVICE constexpr float made_up_value(const made_up_weights& w,
-                                                 std::uint64_t index) noexcept {
-  std::uint64_t z = w.seed + (index + 1) * 0x9E3779B97F4A7C15ULL;
+// k of element `index`: the finaliser of splitmix64 (Steele et al. 2014).
+DINFER_HOST_DEVICE constexpr std::int32_t made_up_number(std::uint64_t seed,
+                                                         std::uint64_t index) noexcept {
+  std::uint64_t z = seed + (index + 1) * 0x9E3779B97F4A7C15ULL;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
   z ^= z >> 31;
-  const auto k = static_cast<std::int32_t>(z % 255) - 127;
-  return w.offset + static_cast<float>(k) * w.step;
+  return static_cast<std::int32_t>(z % 255) - 127;
+}
+
+// The same numbers on every backend, given that the product is rounded before the sum. Host code
+// that is compiled without contraction; kernels say it with __fmul_rn and __fadd_rn.
+constexpr float made_up_value(const made_up_weights& w, std::uint64_t index) noexcept {
+  return w.offset + static_cast<float>(made_up_number(w.seed, index)) * w.step;
 }
 
 // A rectangle of a stored row-major matrix [stored_rows, stored_columns] in host memory (usually

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 
 namespace dinfer::kernels::cpu {
@@ -132,15 +133,25 @@ struct panel_source {
   std::int64_t first = 0;  // row of the stored matrix
 };
 
+// Made-up numbers k * 2^n fit bf16's eight bits; others stay f32.
+dtype made_up_type(const made_up_weights& w) {
+  constexpr float largest = 127;
+  int exponent = 0;
+  const bool power = std::frexp(w.step, &exponent) == 0.5F;
+  const bool fits = std::isnormal(w.step) && std::isfinite(largest * w.step);
+  return power && fits && w.offset == 0 ? dtype::bf16 : dtype::f32;
+}
+
 dtype kept_type(const weight_slice& slice, weight_role role, bool dequantize) {
-  return dequantize || role == weight_role::vector ? dtype::f32 : slice.type;
+  if (dequantize || role == weight_role::vector) return dtype::f32;
+  return slice.data == nullptr ? made_up_type(slice.made_up) : slice.type;
 }
 
 void check(std::span<const weight_slice> slices, weight_role role) {
   DINFER_ASSERT(!slices.empty());
   for (const auto& slice : slices) {
     const auto elements = info(slice.type).block_elements;
-    DINFER_ASSERT(is_weight_type(slice.type) && slice.data != nullptr);
+    DINFER_ASSERT(is_weight_type(slice.type));
     DINFER_ASSERT(slice.row_begin >= 0 && slice.row_end >= slice.row_begin);
     DINFER_ASSERT(slice.column_begin >= 0 && slice.column_end <= slice.stored_columns);
     DINFER_ASSERT(slice.column_begin % elements == 0 && slice.column_end % elements == 0);
@@ -157,6 +168,46 @@ void check(std::span<const weight_slice> slices, weight_role role) {
 const std::byte* row_start(const weight_slice& slice, std::int64_t row) {
   return slice.data + row * row_bytes(slice.type, slice.stored_columns) +
          row_bytes(slice.type, slice.column_begin);
+}
+
+// A row of the slice as floats.
+void expand_row(const weight_slice& slice, std::int64_t row, float* out) {
+  const auto columns = slice.column_end - slice.column_begin;
+  if (slice.data != nullptr) return dequantize_row(slice.type, row_start(slice, row), out, columns);
+  const auto first = static_cast<std::uint64_t>(row * slice.stored_columns + slice.column_begin);
+  for (std::int64_t c = 0; c < columns; ++c) {
+    out[c] = made_up_value(slice.made_up, first + static_cast<std::uint64_t>(c));
+  }
+}
+
+// A made-up row as `type`, f32 or bf16, holds it.
+std::vector<std::byte> make_up_row(const weight_slice& slice, std::int64_t row, dtype type) {
+  std::vector<float> values(static_cast<std::size_t>(slice.column_end - slice.column_begin));
+  expand_row(slice, row, values.data());
+  std::vector<std::byte> made(values.size() * static_cast<std::size_t>(info(type).block_bytes));
+  if (type == dtype::f32 && !values.empty()) {
+    std::memcpy(made.data(), values.data(), made.size());
+  } else {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const auto h = to_bf16(values[i]);
+      std::memcpy(made.data() + 2 * i, &h, sizeof h);
+    }
+  }
+  return made;
+}
+
+// The rows of one panel, in lanes.
+void fill_panel(const weight_slice& slice, std::int64_t first, const panel& p, std::int64_t columns,
+                std::byte* out) {
+  std::memset(out, 0, static_cast<std::size_t>(panel_bytes(p.type, columns)));
+  for (std::int32_t lane = 0; lane < p.rows; ++lane) {
+    if (slice.data == nullptr) {
+      const auto made = make_up_row(slice, first + lane, p.type);
+      pack_row(p.type, p.type, made.data(), columns, lane, out);
+    } else {
+      pack_row(slice.type, p.type, row_start(slice, first + lane), columns, lane, out);
+    }
+  }
 }
 
 }  // namespace
@@ -188,7 +239,7 @@ std::unique_ptr<cpu_weight> pack(std::span<const weight_slice> slices, weight_ro
     auto* out = reinterpret_cast<float*>(made->data_.get());
     for (const auto& s : slices) {
       for (auto row = s.row_begin; row < s.row_end; ++row) {
-        dequantize_row(s.type, row_start(s, row), out, s.column_end - s.column_begin);
+        expand_row(s, row, out);
         out += s.column_end - s.column_begin;
       }
     }
@@ -228,13 +279,8 @@ std::unique_ptr<cpu_weight> pack(std::span<const weight_slice> slices, weight_ro
 
   pool.run(static_cast<std::int64_t>(sources.size()), [&](std::int64_t i, std::uint32_t) {
     const auto index = static_cast<std::size_t>(i);
-    const panel& p = made->panels_[index];
-    const auto& [slice, first] = sources[index];
-    auto* out = made->data_.get() + offsets[index];
-    std::memset(out, 0, static_cast<std::size_t>(panel_bytes(p.type, made->columns_)));
-    for (std::int32_t lane = 0; lane < p.rows; ++lane) {
-      pack_row(slice->type, p.type, row_start(*slice, first + lane), made->columns_, lane, out);
-    }
+    fill_panel(*sources[index].slice, sources[index].first, made->panels_[index], made->columns_,
+               made->data_.get() + offsets[index]);
   });
   return made;
 }

@@ -94,7 +94,7 @@ class cuda_device final : public device {
     traits_.default_block_size = 32;
     traits_.asynchronous = traits_.graphs = true;
     traits_.activation = options.activation.value_or(dtype::bf16);
-    ops_.emplace(*this, stream_, p, options);
+    ops_.emplace(*this, stream_, index, p, options);
   }
 
   ~cuda_device() override {

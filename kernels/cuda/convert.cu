@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// One thread an element, four in all: the host's memory and the bus are far slower than this.
+// Blocks of quantised types are described in kernels/cpu/dequantize.cpp.
+#include "kernels/cuda/convert.hpp"
+#include "kernels/cuda/rows.cuh"
+
+namespace dinfer::kernels::cuda {
+
+namespace {
+
+constexpr int per_thread = 4;
+constexpr int threads = 256;
+
+__device__ __forceinline__ std::uint32_t half_word(const std::uint8_t* p) {
+  return *reinterpret_cast<const std::uint16_t*>(p);
+}
+__device__ __forceinline__ float half_at(const std::uint8_t* p) {
+  return to_float(*reinterpret_cast<const f16*>(p));
+}
+
+// d * q + m as two roundings: the CPU fuses nothing.
+__device__ __forceinline__ float scaled(float d, int q, float m) {
+  return __fadd_rn(__fmul_rn(d, static_cast<float>(q)), m);
+}
+
+// Element i of a block of 32 whose nibbles begin at `quants`.
+__device__ __forceinline__ int nibble(const std::uint8_t* quants, int i) {
+  return i < 16 ? quants[i] & 15 : quants[i - 16] >> 4;
+}
+// The fifth bit of element i, in its place.
+__device__ __forceinline__ int fifth(const std::uint8_t* bits, int i) {
+  const std::uint32_t all = half_word(bits) | half_word(bits + 2) << 16;
+  return static_cast<int>((all >> i) & 1U) << 4;
+}
+
+// Element k of a row.
+__device__ float element(dtype type, const std::uint8_t* row, std::int64_t k) {
+  const auto i = static_cast<int>(k % 32);
+  const std::int64_t block = k / 32;
+  switch (type) {
+    case dtype::f32:
+      return reinterpret_cast<const float*>(row)[k];
+    case dtype::f16:
+      return half_at(row + 2 * k);
+    case dtype::bf16:
+      return to_float(reinterpret_cast<const bf16*>(row)[k]);
+    case dtype::q4_0: {
+      const std::uint8_t* b = row + block * 18;
+      return scaled(half_at(b), nibble(b + 2, i) - 8, -0.0F);
+    }
+    case dtype::q4_1: {
+      const std::uint8_t* b = row + block * 20;
+      return scaled(half_at(b), nibble(b + 4, i), half_at(b + 2));
+    }
+    case dtype::q5_0: {
+      const std::uint8_t* b = row + block * 22;
+      return scaled(half_at(b), (nibble(b + 6, i) | fifth(b + 2, i)) - 16, -0.0F);
+    }
+    case dtype::q5_1: {
+      const std::uint8_t* b = row + block * 24;
+      return scaled(half_at(b), nibble(b + 8, i) | fifth(b + 4, i), half_at(b + 2));
+    }
+    case dtype::q8_0: {
+      const std::uint8_t* b = row + block * 34;
+      return scaled(half_at(b), static_cast<std::int8_t>(b[2 + i]), -0.0F);
+    }
+    default:
+      return 0;
+  }
+}
+
+template <class T>
+__device__ __forceinline__ T* placed(const placed_rows& to, std::int64_t row) {
+  return static_cast<T*>(to.data) + mapped_row(to.map, to.first_row + row) * to.leading;
+}
+
+// Column of this thread's element e; blocks along y share a row.
+__device__ __forceinline__ std::int64_t own_column(int e) {
+  return (std::int64_t{blockIdx.y} * per_thread + e) * blockDim.x + threadIdx.x;
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads) convert_kernel(stored_rows from, placed_rows to) {
+  const std::int64_t row = blockIdx.x;
+  const auto* in = static_cast<const std::uint8_t*>(from.data) + row * from.row_bytes;
+  T* out = placed<T>(to, row);
+  for (int e = 0; e < per_thread; ++e) {
+    const std::int64_t c = own_column(e);
+    if (c < from.columns) out[c] = from_float<T>(element(from.type, in, c));
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads) make_up_kernel(made_up_rows from, placed_rows to) {
+  const std::int64_t row = blockIdx.x;
+  const std::uint64_t first =
+      from.first_index + static_cast<std::uint64_t>(row) * from.index_stride;
+  T* out = placed<T>(to, row);
+  for (int e = 0; e < per_thread; ++e) {
+    const std::int64_t c = own_column(e);
+    if (c >= from.columns) continue;
+    const int number = made_up_number(from.numbers.seed, first + static_cast<std::uint64_t>(c));
+    // made_up_value, as two roundings
+    out[c] = from_float<T>(
+        __fadd_rn(from.numbers.offset, __fmul_rn(static_cast<float>(number), from.numbers.step)));
+  }
+}
+
+template <class Kernel, class From>
+void over_rows(Kernel kernel, const From& from, const placed_rows& to, cudaStream_t stream) {
+  const std::int64_t stretches = divide_up(from.columns, per_thread * threads);
+  launch(kernel, dim3(static_cast<unsigned>(from.rows), static_cast<unsigned>(stretches)),
+         dim3(threads), 0, stream, from, to);
+}
+
+}  // namespace
+
+void convert_rows(const stored_rows& from, const placed_rows& to, cudaStream_t stream) {
+  with_type(to.type,
+            [&](auto zero) { over_rows(convert_kernel<decltype(zero)>, from, to, stream); });
+}
+
+void make_up_rows(const made_up_rows& from, const placed_rows& to, cudaStream_t stream) {
+  with_type(to.type,
+            [&](auto zero) { over_rows(make_up_kernel<decltype(zero)>, from, to, stream); });
+}
+
+}  // namespace dinfer::kernels::cuda

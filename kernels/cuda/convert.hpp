@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launchers that turn stored weights, which lie on the device as they do in the file, into rows of
+// activations' type or f32. Values are what the CPU's dequantize_row gives, bit for bit but for
+// NaNs' payloads, and then rounded once. Host code; asynchronous on `stream`; throws device_error.
+#pragma once
+
+#include "kernels/weight.hpp"
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace dinfer::kernels::cuda {
+
+// Where row r of a matrix goes in a weight: gates and ups alternate in groups of eight.
+enum class row_map : std::uint8_t {
+  plain,  // r
+  gate,   // 16 (r / 8) + r % 8
+  up      // the same + 8
+};
+
+DINFER_HOST_DEVICE constexpr std::int64_t mapped_row(row_map map, std::int64_t r) {
+  return map == row_map::plain ? r : r / 8 * 16 + r % 8 + (map == row_map::up ? 8 : 0);
+}
+
+struct stored_rows {
+  const void* data = nullptr;  // row r at byte r * row_bytes, 2-byte aligned
+  dtype type = dtype::f32;
+  std::int64_t rows = 0, columns = 0;  // columns: a multiple of the type's block
+  std::int64_t row_bytes = 0;
+};
+
+// Rows first_row, first_row + 1, ... before they are mapped; `columns` from the first one on.
+struct placed_rows {
+  void* data = nullptr;  // of row 0, at the first column that is written
+  dtype type = dtype::f32;
+  std::int64_t leading = 0;  // elements from row to row
+  row_map map = row_map::plain;
+  std::int64_t first_row = 0;
+};
+
+void convert_rows(const stored_rows& from, const placed_rows& to, cudaStream_t stream);
+
+// Element (r, c) of the rectangle is made_up_value(from, first_index + r * index_stride + c).
+struct made_up_rows {
+  made_up_weights numbers;
+  std::uint64_t first_index = 0, index_stride = 0;
+  std::int64_t rows = 0, columns = 0;
+};
+void make_up_rows(const made_up_rows& from, const placed_rows& to, cudaStream_t stream);
+
+}  // namespace dinfer::kernels::cuda

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// From slices of stored matrices to a weight's memory, in pieces for the upload queue.
+#include "kernels/cuda/weights.hpp"
+
+#include "dinfer/error.hpp"
+
+#include <algorithm>
+
+namespace dinfer::kernels::cuda {
+
+namespace {
+
+constexpr std::int64_t group = 8;  // gate rows, then as many up rows
+
+std::int64_t rows_of(const weight_slice& s) { return s.row_end - s.row_begin; }
+std::int64_t columns_of(const weight_slice& s) { return s.column_end - s.column_begin; }
+
+void check_slices(std::span<const weight_slice> slices, weight_role role) {
+  DINFER_ASSERT(!slices.empty());
+  for (const auto& s : slices) {
+    const auto block = info(s.type).block_elements;
+    DINFER_ASSERT(s.type != dtype::i32 && s.type != dtype::u8);
+    DINFER_ASSERT(s.row_begin >= 0 && s.row_end >= s.row_begin && s.column_begin >= 0);
+    DINFER_ASSERT(s.column_end >= s.column_begin && s.column_end <= s.stored_columns);
+    DINFER_ASSERT(s.column_begin % block == 0 && s.column_end % block == 0);
+    DINFER_ASSERT(role == weight_role::vector || columns_of(s) == columns_of(slices[0]));
+  }
+  if (role == weight_role::gate_up) {
+    DINFER_ASSERT(slices.size() == 2 && rows_of(slices[0]) == rows_of(slices[1]));
+  }
+}
+
+cuda_weight::shape shape_of(std::span<const weight_slice> slices, weight_role role,
+                            dtype activation) {
+  cuda_weight::shape shape;
+  shape.role = role;
+  if (role == weight_role::vector) {
+    shape.rows = shape.padded_rows = 1;
+    for (const auto& s : slices) shape.columns += rows_of(s) * columns_of(s);
+    return shape;
+  }
+  shape.type = activation;
+  shape.columns = columns_of(slices[0]);
+  for (const auto& s : slices) shape.rows += rows_of(s);
+  shape.padded_rows = role == weight_role::gate_up
+                          ? 2 * ((rows_of(slices[0]) + group - 1) / group * group)
+                          : shape.rows;
+  return shape;
+}
+
+std::byte* element_of(const placed_rows& to, std::int64_t column) {
+  return static_cast<std::byte*>(to.data) + row_bytes(to.type, column);
+}
+
+}  // namespace
+
+cuda_weight::~cuda_weight() {
+  if (uploads_.idle()) return;
+  try {
+    uploads_.finish();
+  } catch (const device_error&) {  // this weight's owner has given it up
+  }
+}
+
+std::unique_ptr<cuda_weight> weight_uploader::prepare(std::span<const weight_slice> slices,
+                                                      weight_role role) {
+  check_slices(slices, role);
+  const auto shape = shape_of(slices, role, activation_);
+  const auto bytes = row_bytes(shape.type, shape.padded_rows * shape.columns);
+  auto made =
+      std::make_unique<cuda_weight>(shape, allocate_(static_cast<std::size_t>(bytes)), uploads_);
+  if (bytes == 0) return made;
+  placed_rows to;
+  to.data = const_cast<void*>(made->data());
+  to.type = shape.type;
+  to.leading = shape.columns;
+  for (std::size_t i = 0; i < slices.size(); ++i) {
+    const weight_slice& s = slices[i];
+    const auto rows = rows_of(s);
+    if (role == weight_role::vector) {  // laid end to end
+      to.leading = columns_of(s);
+      add(s, to);
+      to.data = element_of(to, rows * columns_of(s));
+      continue;
+    }
+    if (role == weight_role::gate_up) {
+      to.map = i == 0 ? row_map::gate : row_map::up;
+      to.first_row = rows;
+      add_zeros(shape.padded_rows / 2 - rows, shape.columns, to);
+      to.first_row = 0;
+    }
+    add(s, to);
+    to.first_row += rows;
+  }
+  return made;
+}
+
+void weight_uploader::add(const weight_slice& slice, placed_rows to) {
+  const auto rows = rows_of(slice), columns = columns_of(slice);
+  if (rows == 0 || columns == 0) return;
+  upload work;
+  if (slice.data == nullptr) {
+    const auto first = slice.row_begin * slice.stored_columns + slice.column_begin;
+    work.made_up = {slice.made_up, static_cast<std::uint64_t>(first),
+                    static_cast<std::uint64_t>(slice.stored_columns), rows, columns};
+    work.to = to;
+    return uploads_.add(work);
+  }
+  const auto layout = info(slice.type);
+  // A row is cut only when it is longer than an upload may be.
+  const auto wide =
+      std::min(columns, most_upload_bytes / layout.block_bytes * layout.block_elements);
+  const auto tall = std::max(std::int64_t{1}, most_upload_bytes / row_bytes(slice.type, wide));
+  work.type = slice.type;
+  work.stored_row_bytes = row_bytes(slice.type, slice.stored_columns);
+  for (std::int64_t c = 0; c < columns; c += wide) {
+    for (std::int64_t r = 0; r < rows; r += tall) {
+      work.data = slice.data + (slice.row_begin + r) * work.stored_row_bytes +
+                  row_bytes(slice.type, slice.column_begin + c);
+      work.rows = std::min(tall, rows - r);
+      work.columns = std::min(wide, columns - c);
+      work.to = to;
+      work.to.data = element_of(to, c);
+      work.to.first_row = to.first_row + r;
+      uploads_.add(work);
+    }
+  }
+}
+
+void weight_uploader::add_zeros(std::int64_t rows, std::int64_t columns, const placed_rows& to) {
+  if (rows == 0) return;
+  upload work;
+  work.made_up = {made_up_weights{}, 0, 0, rows, columns};  // 0 + k * 0
+  work.to = to;
+  uploads_.add(work);
+}
+
+}  // namespace dinfer::kernels::cuda

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a GPU keeps a weight. Matrices are [rows, columns] of activations' type, contiguous along
+// columns, whatever type was stored; vectors are f32. A gate_up weight alternates eight gate rows
+// and eight up rows, so that a product has a gate and its up eight columns apart: row r of gate is
+// row 16 (r / 8) + r % 8, of up the same + 8; each half is filled up to a multiple of eight with
+// rows of zeros. Thread: the device's own.
+#pragma once
+
+#include "kernels/cuda/upload.hpp"
+#include "kernels/weight.hpp"
+
+#include <functional>
+#include <memory>
+#include <span>
+
+namespace dinfer::kernels::cuda {
+
+class cuda_weight final : public weight {
+ public:
+  struct shape {
+    weight_role role = weight_role::matrix;
+    dtype type = dtype::f32;
+    std::int64_t rows = 0, columns = 0;  // vectors: one row
+    std::int64_t padded_rows = 0;        // in memory: rows, or more for gate_up
+  };
+
+  cuda_weight(const shape& s, buffer memory, upload_queue& uploads)
+      : shape_(s), memory_(std::move(memory)), uploads_(uploads) {}
+  // Waits for all uploads when there are any: they would write to memory that is gone.
+  ~cuda_weight() override;
+  cuda_weight(const cuda_weight&) = delete;
+  cuda_weight& operator=(const cuda_weight&) = delete;
+
+  std::int64_t rows() const noexcept override { return shape_.rows; }
+  std::int64_t columns() const noexcept override { return shape_.columns; }
+  std::uint64_t bytes() const noexcept override { return memory_.bytes(); }
+
+  weight_role role() const noexcept { return shape_.role; }
+  dtype type() const noexcept { return shape_.type; }
+  const void* data() const noexcept { return memory_.data(); }
+  std::int64_t leading() const noexcept { return shape_.columns; }  // elements from row to row
+  std::int64_t padded_rows() const noexcept { return shape_.padded_rows; }
+
+ private:
+  shape shape_;
+  buffer memory_;
+  upload_queue& uploads_;
+};
+
+// Prepares weights of one GPU. Outlives them.
+class weight_uploader {
+ public:
+  using allocator = std::function<buffer(std::size_t bytes)>;
+
+  // `allocate` gives memory that every stream may use at once.
+  weight_uploader(int gpu, dtype activation, allocator allocate)
+      : activation_(activation), allocate_(std::move(allocate)), uploads_(gpu) {}
+
+  // The weight's contents are on their way until finish(). Throws device_error.
+  std::unique_ptr<cuda_weight> prepare(std::span<const weight_slice> slices, weight_role role);
+  // Before the first use of any weight, and before what slices point to goes; costs nothing when
+  // all is there. Throws device_error: what failed on the way.
+  void finish() { uploads_.finish(); }
+
+ private:
+  void add(const weight_slice& slice, placed_rows to);
+  void add_zeros(std::int64_t rows, std::int64_t columns, const placed_rows& to);
+
+  dtype activation_;
+  allocator allocate_;
+  upload_queue uploads_;
+};
+
+}  // namespace dinfer::kernels::cuda

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+// Uploading of weights with its real threads, over a stand-in for CUDA's runtime whose memory is
+// the host's and whose calls can be made to fail.
+#include "kernels/cuda/weights.hpp"
+
+#include "tests/kernels/cuda/gpu_support.hpp"
+#include "tests/support/cuda_on_cpu.hpp"
+
+#include <atomic>
+#include <cstdlib>
+
+namespace {
+
+std::atomic<int> allocations{0};  // that are not freed
+std::atomic<int> failing{-1};     // this many cudaMallocs from now on succeed; -1: all
+
+cudaError_t take(void** p, std::size_t bytes) {
+  if (failing >= 0 && failing-- <= 0) return cudaErrorMemoryAllocation;
+  *p = std::malloc(bytes);
+  ++allocations;
+  return cudaSuccess;
+}
+cudaError_t give(void* p) {
+  std::free(p);
+  --allocations;
+  return cudaSuccess;
+}
+
+}  // namespace
+
+extern "C" {
+#define DINFER_STAND_IN __attribute__((weak)) cudaError_t
+DINFER_STAND_IN cudaSetDevice(int) { return cudaSuccess; }
+DINFER_STAND_IN cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
+  return take(reinterpret_cast<void**>(s), 1);
+}
+DINFER_STAND_IN cudaStreamDestroy(cudaStream_t s) { return give(s); }
+DINFER_STAND_IN cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+DINFER_STAND_IN cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
+  return take(reinterpret_cast<void**>(e), 1);
+}
+DINFER_STAND_IN cudaEventDestroy(cudaEvent_t e) { return give(e); }
+DINFER_STAND_IN cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+DINFER_STAND_IN cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+DINFER_STAND_IN cudaHostAlloc(void** p, std::size_t bytes, unsigned) { return take(p, bytes); }
+DINFER_STAND_IN cudaFreeHost(void* p) { return give(p); }
+DINFER_STAND_IN cudaMalloc(void** p, std::size_t bytes) { return take(p, bytes); }
+DINFER_STAND_IN cudaFree(void* p) { return give(p); }
+DINFER_STAND_IN cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
+                                  std::size_t from_pitch, std::size_t width, std::size_t height,
+                                  cudaMemcpyKind, cudaStream_t) {
+  for (std::size_t r = 0; r < height; ++r) {
+    std::memcpy(static_cast<std::byte*>(to) + r * to_pitch,
+                static_cast<const std::byte*>(from) + r * from_pitch, width);
+  }
+  return cudaSuccess;
+}
+#undef DINFER_STAND_IN
+}
+
+using namespace dinfer;
+using namespace dinfer::kernels;
+using namespace dinfer::tests;
+
+namespace {
+
+struct loader {
+  std::unique_ptr<device> memory = open_cpu(1);
+  cuda::weight_uploader uploader;
+  explicit loader(dtype type)
+      : uploader(0, type, [this](std::size_t bytes) { return memory->allocate(bytes, false); }) {}
+};
+
+std::vector<float> contents(const cuda::cuda_weight& w) {
+  const auto* bytes = static_cast<const std::byte*>(w.data());
+  return decode(
+      w.type(),
+      {bytes, static_cast<std::size_t>(row_bytes(w.type(), w.padded_rows() * w.leading()))});
+}
+
+weight_slice part(const stored_matrix& m, std::int64_t row_begin, std::int64_t row_end,
+                  std::int64_t column_begin, std::int64_t column_end) {
+  weight_slice s = m.slice();
+  s.row_begin = row_begin;
+  s.row_end = row_end;
+  s.column_begin = column_begin;
+  s.column_end = column_end;
+  return s;
+}
+
+// The same rectangle of the expanded matrix.
+std::vector<float> expanded(const stored_matrix& m, const weight_slice& s) {
+  const auto all = m.expanded();
+  std::vector<float> out;
+  for (auto r = s.row_begin; r < s.row_end; ++r) {
+    out.insert(out.end(), all.begin() + r * m.columns + s.column_begin,
+               all.begin() + r * m.columns + s.column_end);
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("matrices are stacked, columns cut out, whatever was stored") {
+  auto random = seeded(631);
+  for (const auto type : activation_types()) {
+    loader l(type);
+    for (const auto stored : weight_types()) {
+      const stored_matrix a(stored, 20, 128, random), b(stored, 7, 128, random);
+      const std::vector<weight_slice> slices{part(a, 3, 19, 32, 96), part(b, 0, 7, 32, 96)};
+      const auto w = l.uploader.prepare(slices, weight_role::matrix);
+      const auto whole = l.uploader.prepare({&slices[1], 1}, weight_role::embedding);
+      l.uploader.finish();
+      CHECK(w->rows() == 23);
+      CHECK(w->columns() == 64);
+      CHECK(w->type() == type);
+      CHECK(w->bytes() == static_cast<std::uint64_t>(row_bytes(type, 23 * 64)));
+      auto right = expanded(a, slices[0]);
+      const auto below = expanded(b, slices[1]);
+      check_same("embedding", contents(*whole), rounded(below, type), 64);
+      right.insert(right.end(), below.begin(), below.end());
+      INFO(info(stored).name << " to " << info(type).name);
+      check_same("matrix", contents(*w), rounded(right, type), 64);
+    }
+  }
+  CHECK(allocations == 0);
+}
+
+TEST_CASE("gates and ups alternate in groups of eight, filled up with zeros") {
+  auto random = seeded(632);
+  for (const auto stored : {dtype::bf16, dtype::q4_1}) {
+    for (const std::int64_t f : {1, 8, 13, 40}) {
+      loader l(dtype::bf16);
+      const stored_matrix gate(stored, f, 64, random), up(stored, f, 64, random);
+      const std::vector<weight_slice> slices{gate.slice(), up.slice()};
+      const auto w = l.uploader.prepare(slices, weight_role::gate_up);
+      l.uploader.finish();
+      const std::int64_t padded = (f + 7) / 8 * 16;
+      CHECK(w->rows() == 2 * f);
+      CHECK(w->padded_rows() == padded);
+      const auto g = rounded(gate.expanded(), dtype::bf16), u = rounded(up.expanded(), dtype::bf16);
+      std::vector<float> right(static_cast<std::size_t>(padded * 64), 0.0F);
+      for (std::int64_t r = 0; r < f; ++r) {
+        const auto to = right.begin() + (r / 8 * 16 + r % 8) * 64;
+        std::copy_n(g.begin() + r * 64, 64, to);
+        std::copy_n(u.begin() + r * 64, 64, to + 8 * 64);
+      }
+      check_same("gate_up", contents(*w), right, 64);
+    }
+  }
+}
+
+TEST_CASE("vectors are f32, made-up slices are made up, and empty ones are nothing") {
+  auto random = seeded(633);
+  loader l(dtype::f16);
+  const stored_matrix a(dtype::bf16, 1, 77, random), b(dtype::f32, 2, 5, random);
+  const std::vector<weight_slice> vectors{a.slice(), b.slice()};
+  const auto v = l.uploader.prepare(vectors, weight_role::vector);
+  weight_slice made;
+  made.stored_columns = 100;
+  made.row_begin = 4;
+  made.row_end = 9;
+  made.column_begin = 20;
+  made.column_end = 90;
+  made.made_up = {5, 0x1p-8F, 0};
+  const auto m = l.uploader.prepare({&made, 1}, weight_role::matrix);
+  made.row_end = 4;
+  const auto none = l.uploader.prepare({&made, 1}, weight_role::matrix);
+  l.uploader.finish();
+  auto right = a.expanded();
+  const auto rest = b.expanded();
+  right.insert(right.end(), rest.begin(), rest.end());
+  CHECK(v->rows() == 1);
+  CHECK(v->columns() == 87);
+  CHECK(v->type() == dtype::f32);
+  check_same("vector", contents(*v), right, 87);
+  right.clear();
+  for (std::uint64_t r = 4; r < 9; ++r) {
+    for (std::uint64_t c = 20; c < 90; ++c)
+      right.push_back(made_up_value(made.made_up, r * 100 + c));
+  }
+  check_same("made up", contents(*m), right, 70);
+  CHECK(none->rows() == 0);
+  CHECK(none->bytes() == 0);
+}
+
+TEST_CASE("weights larger than one upload come in pieces, and rows longer than one are cut") {
+  auto random = seeded(634);
+  loader l(dtype::f32);
+  const stored_matrix tall(dtype::f32, 3000, 2048, random);              // 24 MB
+  const stored_matrix wide(dtype::f32, 2, 5 * 1024 * 1024 + 3, random);  // 20 MB a row
+  const auto cut = part(tall, 1, 3000, 8, 2048);
+  const auto a = l.uploader.prepare({&cut, 1}, weight_role::matrix);
+  const auto slice = wide.slice();
+  const auto b = l.uploader.prepare({&slice, 1}, weight_role::vector);
+  l.uploader.finish();
+  CHECK(contents(*a) == expanded(tall, cut));
+  CHECK(contents(*b) == wide.expanded());
+}
+
+TEST_CASE("a failure on the way is told once, by the next call, and leaves nothing behind") {
+  auto random = seeded(635);
+  const stored_matrix m(dtype::q8_0, 64, 256, random);
+  const auto slice = m.slice();
+  for (const int good : {0, 1, 2, 3, 4}) {  // stream, two events, pinned, staged
+    {
+      loader l(dtype::bf16);
+      failing = good;
+      const auto w = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+      CHECK_THROWS_AS(l.uploader.finish(), device_error);
+      failing = -1;
+      CHECK_NOTHROW(l.uploader.finish());
+      const auto again = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+      CHECK_NOTHROW(l.uploader.finish());
+      check_same("again", contents(*again), rounded(m.expanded(), dtype::bf16), 256);
+    }
+    CHECK(allocations == 0);
+  }
+}
+
+TEST_CASE("weights may go before they are there") {
+  auto random = seeded(636);
+  const stored_matrix m(dtype::f16, 512, 2048, random);
+  const auto slice = m.slice();
+  loader l(dtype::bf16);
+  for (int i = 0; i < 5; ++i) {
+    const auto dropped = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+  }
+  const auto kept = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+  l.uploader.finish();
+  check_same("kept", contents(*kept), rounded(m.expanded(), dtype::bf16), 2048);
+  CHECK(allocations == 0);
+}

@@ -147,8 +147,6 @@ class ops {
 
   virtual std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                           const prepare_options& options) = 0;
-  // Once for every step, before the first operation that is given `batch`.
-  virtual void begin_step(const step_batch& batch) = 0;
   virtual void embed(const embed_args& args) = 0;
   virtual void add_norm(const add_norm_args& args) = 0;
   virtual void linear(const linear_args& args) = 0;

@@ -22,12 +22,14 @@ enum class transport_choice : std::uint8_t {
 };  // automatic: by address
 
 struct model_section {
-  std::string path;         // a file or a directory
+  std::string path;         // a file or a directory; a config.json when weights are made up
   std::string served_name;  // empty: the file's own name
   dtype_choice dtype = dtype_choice::automatic;
   std::uint32_t max_model_len = 0;  // 0: what the model was trained for
   load_format format = load_format::automatic;
   bool dequantize = false;  // expand quantised weights to dtype at load: more memory, for checks
+  std::string tokenizer;    // a GGUF file whose tokeniser serves; empty: the model's own
+  std::uint64_t seed = 0;   // of made-up weights
 };
 
 struct parallel_section {
@@ -39,10 +41,10 @@ struct parallel_section {
 
 struct scheduler_section {
   std::uint32_t max_num_seqs = 256;
-  std::uint32_t max_num_batched_tokens =
-      512;  // prompt and output tokens of one step: what a CPU does in a second
-  std::uint32_t max_queued_requests = 0;  // 0: 4 x max_num_seqs
+  std::uint32_t max_num_batched_tokens = 0;  // of prompts and outputs in one step; 0: by device
+  std::uint32_t max_queued_requests = 0;     // 0: 4 x max_num_seqs
   std::uint64_t max_queued_tokens = 0;  // 0: 8 x max_model_len x max_num_seqs, at most 16 Mi tokens
+  bool batch_invariant = false;         // answers never depend on the batch, in bf16 and f16 too
 };
 
 struct cache_section {
@@ -89,6 +91,11 @@ struct cpu_section {
   transport_choice transport = transport_choice::automatic;
 };
 
+struct cuda_section {
+  std::string tuning_directory;  // empty: decided; "off": nothing is kept
+  bool graphs = true;            // steps are recorded once and replayed
+};
+
 struct log_section {
   std::string level = "info";
   std::string format = "text";  // text | json
@@ -104,6 +111,7 @@ struct cluster_config {
   security_section security;
   health_section health;
   cpu_section cpu;
+  cuda_section cuda;
   log_section log;
   std::string file;  // where it was read from, for messages; empty: flags alone
   // For messages: the line of each key that the file holds ("parallel.pp_layers", "node[0].port");

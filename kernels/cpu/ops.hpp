@@ -17,7 +17,6 @@ class cpu_ops final : public ops {
 
   std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                   const prepare_options& options) override;
-  void begin_step(const step_batch&) override {}
   void embed(const embed_args& args) override;
   void add_norm(const add_norm_args& args) override;
   void linear(const linear_args& args) override;

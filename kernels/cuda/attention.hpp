@@ -26,6 +26,7 @@ struct attention_shape {
                                 // p * page_elements + (c * kv_heads + k) * block_size * head_dim,
                                 // then [block_size][head_dim]
   std::int64_t page_elements = 0;
+  std::int64_t page_count = 0;  // pages of the pool, for attend_prefill_sm90
   std::int32_t query_heads = 0, kv_heads = 0, head_dim = 0;
   std::int32_t block_size = 0;   // tokens, a power of two
   std::int32_t block_shift = 0;  // its logarithm
@@ -41,33 +42,42 @@ struct attention_shape {
   std::int16_t first_query[most_kv_heads + 1] = {};
 };
 
-// How the decode kernel cuts its work; planned on the device once a step, since a recorded step is
-// replayed with other lengths.
+// Memory for attend_decode. Keys of a sequence are cut into chunks of `chunk` keys, doubled until
+// there are 65 at most: the cut depends on the sequence's own length alone. A block computes chunk
+// after chunk and sums them in order; where the chunks of a sequence and KV head fall to several
+// blocks, they meet in `partial` and the last block to come sums them in the same order. There is
+// no plan to make: every block finds its share of the work from `context`, so a recorded step can
+// be replayed with other lengths.
 struct decode_plan {
-  std::int32_t chunk = 0;           // keys of a piece of work, a multiple of 64; fixed for a device
-  std::int32_t most_sequences = 0;  // what the buffers below hold
-  std::int32_t most_chunks = 0;     // of one sequence
-  std::int32_t* work = nullptr;     // [1 + most_sequences + 1]: see attention_decode.cu
-  float* partial = nullptr;         // merge space
-  std::int32_t* tickets = nullptr;  // [most_sequences * kv_heads], zero between launches
+  std::int32_t chunk = 128;  // keys, a power of two, at least 64; fixed for a device
+  float* partial = nullptr;  // merge space
+  std::size_t partial_bytes = 0;
+  std::int32_t* tickets = nullptr;  // zero between launches
 };
 
-// Bytes of a decode_plan's three buffers, for the largest step.
+// A share of the work ends inside one (sequence, KV head) at most, so merge space is bounded by the
+// number of blocks, whatever the batch and its contexts.
 struct decode_space {
-  std::size_t work_bytes = 0, partial_bytes = 0, ticket_bytes = 0;
+  std::size_t partial_bytes = 0, ticket_bytes = 0;
 };
-decode_space decode_space_for(std::int32_t most_sequences, std::int64_t most_context,
-                              std::int32_t query_heads, std::int32_t kv_heads,
-                              std::int32_t head_dim, std::int32_t chunk);
+decode_space decode_space_for(std::int32_t query_heads, std::int32_t kv_heads,
+                              std::int32_t head_dim, std::int32_t multiprocessors);
 
-// Once a step, from `context`: fills plan.work.
-void plan_decode(const decode_plan& plan, const std::int32_t* context, std::int32_t decodes,
-                 cudaStream_t stream);
-// The first shape.decodes sequences. `type`: of activations and pages.
+// The first shape.decodes sequences, one token each: token s is sequence s. `type`: of activations
+// and pages. head_dim is a multiple of 8 up to 256; tensor cores serve 64, 80, 96, 128 and 256 in
+// bf16 and f16. Against exact arithmetic on the same inputs: f32 2e-5, f16 2e-3, bf16 1.5e-2 of the
+// largest value of a row.
 void attend_decode(const attention_shape& shape, const decode_plan& plan, dtype type,
                    std::int32_t multiprocessors, cudaStream_t stream);
 // Sequences first_sequence.. of the step, `tokens` query tokens in all; each of any length, 1 too.
 void attend_prefill(const attention_shape& shape, std::int32_t first_sequence, std::int32_t tokens,
                     dtype type, cudaStream_t stream);
+
+// The same on Hopper's own instructions (attention_prefill_sm90.cu, built for sm_90a): only where
+// prefill_sm90_fits, on a device of compute capability 9.0. A row's bits depend on its position and
+// its sequence's keys alone. `shape.positions` is not read: a sequence's queries are its last ones.
+bool prefill_sm90_fits(const attention_shape& shape, dtype type);
+void attend_prefill_sm90(const attention_shape& shape, std::int32_t first_sequence,
+                         std::int32_t tokens, dtype type, cudaStream_t stream);
 
 }  // namespace dinfer::kernels::cuda

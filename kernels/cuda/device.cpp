@@ -94,7 +94,7 @@ class cuda_device final : public device {
     traits_.default_block_size = 32;
     traits_.asynchronous = traits_.graphs = true;
     traits_.activation = options.activation.value_or(dtype::bf16);
-    ops_.emplace(*this, stream_, p, options);
+    ops_.emplace(*this, stream_, index, p, options);
   }
 
   ~cuda_device() override {
@@ -199,6 +199,11 @@ void check_present(std::int32_t index) {
   int count = 0;
   const cudaError_t found = cudaGetDeviceCount(&count);
   (void)cudaGetLastError();
+  int driver = 0;
+  if (found == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess &&
+      driver == 0) {
+    throw device_error(errc::unavailable, "this machine has no NVIDIA driver");
+  }
   if (found != cudaSuccess) {
     throw device_error(errc::unavailable,
                        std::string("no GPU can be used: ") + cudaGetErrorString(found));

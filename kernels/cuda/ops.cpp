@@ -14,7 +14,6 @@ namespace dinfer::kernels::cuda {
 namespace {
 
 constexpr int hopper_major = 9;
-constexpr std::int32_t decode_chunk = 256;  // keys; fixed, so that sums do not depend on the batch
 
 const cuda_weight& of(const weight* w) {
   DINFER_ASSERT(w != nullptr);
@@ -72,7 +71,7 @@ attention_shape shape_of(const attention_args& args) {
 
 }  // namespace
 
-cuda_ops::cuda_ops(device& owner, cudaStream_t stream, const cudaDeviceProp& gpu,
+cuda_ops::cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDeviceProp& gpu,
                    const device_options& options)
     : device_(owner),
       stream_(stream),
@@ -82,36 +81,33 @@ cuda_ops::cuda_ops(device& owner, cudaStream_t stream, const cudaDeviceProp& gpu
       exact_(options.batch_invariant || activation_ == dtype::f32),
       gemm_space_(exact_ ? buffer() : owner.allocate(gemm::wanted_space_bytes(), false)),
       gemm_(stream, gemm_space_.data(), gemm_space_.bytes(),
-            {options.tuning_directory, gpu.name, exact_, true}) {}
+            {options.tuning_directory, gpu.name, exact_, true}),
+      uploader_(index, activation_, [&owner](std::size_t bytes) {
+        buffer memory = owner.allocate(bytes, false);
+        return memory;
+      }) {}
 
 std::uint64_t cuda_ops::reserve(const step_limits& limits) {
-  limits_ = limits;
-  const auto element = static_cast<std::uint64_t>(row_bytes(activation_, 1));
+  const std::int64_t gate_up_columns = (2 * limits.mlp + 15) / 16 * 16;  // weights.hpp
   gate_up_ = device_.allocate(
-      static_cast<std::uint64_t>(limits.tokens * gate_up_columns(limits.mlp)) * element, false);
-  std::uint64_t bytes = gate_up_.bytes() + gemm_space_.bytes();
-  if (exact_) return bytes;
+      static_cast<std::size_t>(row_bytes(activation_, limits.tokens * gate_up_columns)), false);
+  if (exact_) return gate_up_.bytes();
   const decode_space space =
-      decode_space_for(static_cast<std::int32_t>(limits.sequences), limits.context,
-                       limits.query_heads, limits.kv_heads, limits.head_dim, decode_chunk);
-  decode_work_ = device_.allocate(space.work_bytes, true);
+      decode_space_for(limits.query_heads, limits.kv_heads, limits.head_dim, multiprocessors_);
   decode_partial_ = device_.allocate(space.partial_bytes, false);
   decode_tickets_ = device_.allocate(space.ticket_bytes, true);
-  decode_plan_.chunk = decode_chunk;
-  decode_plan_.most_sequences = static_cast<std::int32_t>(limits.sequences);
-  decode_plan_.most_chunks =
-      static_cast<std::int32_t>((limits.context + decode_chunk - 1) / decode_chunk);
-  decode_plan_.work = static_cast<std::int32_t*>(decode_work_.data());
   decode_plan_.partial = static_cast<float*>(decode_partial_.data());
+  decode_plan_.partial_bytes = space.partial_bytes;
   decode_plan_.tickets = static_cast<std::int32_t*>(decode_tickets_.data());
-  return bytes + space.work_bytes + space.partial_bytes + space.ticket_bytes;
+  return gate_up_.bytes() + gemm_space_.bytes() + space.partial_bytes + space.ticket_bytes;
 }
 
-void cuda_ops::begin_step(const step_batch& batch) {
-  if (exact_ || batch.decodes == 0) return;
-  DINFER_ASSERT(batch.decodes <= decode_plan_.most_sequences);
-  plan_decode(decode_plan_, batch.context.as<std::int32_t>(), batch.decodes, stream_);
+std::unique_ptr<weight> cuda_ops::prepare(std::span<const weight_slice> slices, weight_role role,
+                                          const prepare_options&) {
+  return uploader_.prepare(slices, role);
 }
+
+void cuda_ops::finish_weights() { uploader_.finish(); }
 
 void cuda_ops::embed(const embed_args& args) {
   const cuda_weight& table = of(args.table);
@@ -160,9 +156,14 @@ void cuda_ops::linear(const linear_args& args) {
   if (rows == 0 || w.rows() == 0) return;
   if (args.act == activation::swiglu) {
     DINFER_ASSERT(w.role() == weight_role::gate_up && 2 * args.out.columns() == w.rows());
-    const tensor both = view(gate_up_.data(), activation_, rows, w.stored_rows());
+    if (args.bias == nullptr && w.padded_rows() == w.rows()) {
+      product fused = dense_product(args.x, w.data(), w.rows(), args.out);
+      fused.ldo = args.out.columns();
+      if (gemm_.multiply_swiglu(fused)) return;
+    }
+    const tensor both = view(gate_up_.data(), activation_, rows, w.padded_rows());
     DINFER_ASSERT(static_cast<std::uint64_t>(both.bytes()) <= gate_up_.bytes());
-    gemm_.multiply(dense_product(args.x, w.data(), w.stored_rows(), both));
+    gemm_.multiply(dense_product(args.x, w.data(), w.padded_rows(), both));
     gate({both.data, vector_of(args.bias, w.rows()), args.out.data, rows, args.out.columns()},
          activation_, stream_);
     return;

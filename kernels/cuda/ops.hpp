@@ -12,19 +12,17 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 
 namespace dinfer::kernels::cuda {
 
 class cuda_ops final : public ops {
  public:
-  cuda_ops(device& owner, cudaStream_t stream, const cudaDeviceProp& gpu,
+  cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDeviceProp& gpu,
            const device_options& options);
 
   std::uint64_t reserve(const step_limits& limits) override;
   std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                   const prepare_options& options) override;
-  void begin_step(const step_batch& batch) override;
   void embed(const embed_args& args) override;
   void add_norm(const add_norm_args& args) override;
   void linear(const linear_args& args) override;
@@ -46,11 +44,10 @@ class cuda_ops final : public ops {
   bool exact_;  // rows must not know of each other
   buffer gemm_space_;
   gemm gemm_;
-  std::optional<weight_uploader> uploader_;  // while weights are loaded
-  buffer gate_up_;                           // [tokens, gate and up columns]
-  buffer decode_work_, decode_partial_, decode_tickets_;
+  weight_uploader uploader_;
+  buffer gate_up_;  // [tokens, gate and up columns]
+  buffer decode_partial_, decode_tickets_;
   decode_plan decode_plan_;
-  step_limits limits_;
 };
 
 }  // namespace dinfer::kernels::cuda

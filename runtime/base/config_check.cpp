@@ -33,6 +33,7 @@ class checker {
     fill();
     check_model();
     check_nodes();
+    check_kinds();
     check_gateways();
     check_ports();
     check_sizes();
@@ -86,6 +87,12 @@ class checker {
       if (gateway.node.empty()) gateway.node = c_.nodes[0].name;
   }
 
+  // The key that asks for several ranks.
+  const char* ranks_key() const {
+    return c_.parallel.tensor_parallel_size > 1 ? "parallel.tensor_parallel_size"
+                                                : "parallel.pipeline_parallel_size";
+  }
+
   // Ranks that the sizes ask for; a size of 0 counts as 1, for it is decided later.
   std::uint64_t ranks() const {
     const auto& p = c_.parallel;
@@ -94,15 +101,46 @@ class checker {
   }
 
   void check_model() {
-    if (c_.model.format == load_format::random)
-      complain("model.format",
-               "\"random\" is not available in this version; use \"auto\" or \"gguf\"");
     const auto wanted = c_.model.dtype;
-    if (wanted == dtype_choice::bfloat16 || wanted == dtype_choice::float16)
+    const bool halves = wanted == dtype_choice::bfloat16 || wanted == dtype_choice::float16;
+    if (halves && lists("cpu:"))
       complain("model.dtype", "activations are float32 on CPUs; use \"auto\" or \"float32\"");
-    if (c_.model.path.empty() && !all_fake())
+    if (!c_.model.path.empty() || all_fake()) return;
+    if (c_.model.format == load_format::random)
+      complain("model.path",
+               "no model is named; give the config.json that says the shapes, or its directory");
+    else
       complain("model.path",
                "no model is named; give a GGUF file or a directory, here or with --model");
+  }
+
+  bool lists(const std::string& kind) const {
+    for (const auto& node : c_.nodes)
+      for (const auto& device : node.devices)
+        if (device.starts_with(kind)) return true;
+    return false;
+  }
+
+  // CPUs and GPUs do not share a model, and of GPUs one serves it.
+  void check_kinds() {
+    const std::string *cpu = nullptr, *gpu = nullptr;
+    for (std::size_t i = 0; i < c_.nodes.size(); ++i) {
+      const auto key = entry("node", i, "devices");
+      for (const auto& device : c_.nodes[i].devices) {
+        const bool on_gpu = device.starts_with("cuda:"), on_cpu = device.starts_with("cpu:");
+        const auto* other = on_gpu ? cpu : on_cpu ? gpu : nullptr;
+        if (other != nullptr)
+          return complain(key, fmt::format("{} and {} are of different kinds; the devices of a "
+                                           "model are all CPUs or all GPUs",
+                                           *other, device));
+        if (on_gpu && gpu != nullptr)
+          return complain(key,
+                          "several CUDA devices in one model: not in this version; list one, as "
+                          "[\"cuda:0\"]");
+        if (on_gpu) gpu = &device;
+        if (on_cpu) cpu = &device;
+      }
+    }
   }
 
   bool all_fake() const {
@@ -203,9 +241,10 @@ class checker {
     if (devices == 0)
       complain(entry("node", 0, "devices"),
                "no node has a device; give at least one, as [\"cpu:0\"]");
+    else if (ranks() > 1 && lists("cuda:"))
+      complain(ranks_key(), "several CUDA devices in one model: not in this version; 1 fits");
     else if (ranks() > devices)
-      complain(p.tensor_parallel_size > 1 ? "parallel.tensor_parallel_size"
-                                          : "parallel.pipeline_parallel_size",
+      complain(ranks_key(),
                fmt::format("{} x {} ranks need as many devices, and the nodes have {}; list more "
                            "devices or lower tensor_parallel_size or pipeline_parallel_size",
                            std::max(1u, p.tensor_parallel_size),

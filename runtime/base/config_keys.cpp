@@ -149,20 +149,26 @@ class table {
 
 void add_model(table& t) {
   t.section("model", "Model");
-  t.add("path", "model", "", text(DINFER_MEMBER(model.path)), "model file or directory", own);
+  t.add("path", "model", "", text(DINFER_MEMBER(model.path)),
+        "model file or directory; with --load-format random a config.json", own);
   t.add("served_name", "served-model-name", "", text(DINFER_MEMBER(model.served_name)),
         "name in the API; the file's own when absent");
-  t.add("dtype", "dtype", "",
-        choice(DINFER_MEMBER(model.dtype), {"auto", "float32", "bfloat16", "float16"}),
-        "type of activations: auto, float32, bfloat16, float16");
+  t.add(
+      "dtype", "dtype", "",
+      choice(DINFER_MEMBER(model.dtype), {"auto", "float32", "bfloat16", "float16"}),
+      "type of activations: auto (float32 on CPUs, bfloat16 on GPUs), float32, bfloat16, float16");
   t.add("max_model_len", "max-model-len", "",
         sized(DINFER_MEMBER(model.max_model_len), 0, 16 * million),
         "tokens of prompt and answer together, as 32K; 0: what the model was trained for");
   t.add("format", "load-format", "",
         choice(DINFER_MEMBER(model.format), {"auto", "gguf", "random"}),
-        "auto, gguf, or random: weights from a seed");
+        "auto, gguf, or random: weights made up from a seed, shapes from a config.json");
   t.add("dequantize", "dequantize", "", boolean(DINFER_MEMBER(model.dequantize)),
         "expand quantised weights to dtype when loading");
+  t.add("tokenizer", "tokenizer", "", text(DINFER_MEMBER(model.tokenizer)),
+        "GGUF file whose tokeniser serves; the model's own when absent", own);
+  t.add("seed", "seed", "", number(DINFER_MEMBER(model.seed), 0, (1ull << 63) - 1),
+        "of made-up weights");
 }
 
 void add_parallel(table& t) {
@@ -185,14 +191,16 @@ void add_scheduler(table& t) {
   t.add("max_num_seqs", "max-num-seqs", "",
         number(DINFER_MEMBER(scheduler.max_num_seqs), 1, 65'536), "sequences that run at once");
   t.add("max_num_batched_tokens", "max-num-batched-tokens", "",
-        sized(DINFER_MEMBER(scheduler.max_num_batched_tokens), 1, million),
-        "prompt and answer tokens of one step");
+        sized(DINFER_MEMBER(scheduler.max_num_batched_tokens), 0, million),
+        "prompt and answer tokens of one step; 0: 512 on CPUs, 8192 on GPUs");
   t.add("max_queued_requests", "max-num-queued-reqs", "",
         number(DINFER_MEMBER(scheduler.max_queued_requests), 0, million),
         "requests that may wait before others are refused; 0: 4 x max_num_seqs");
   t.add("max_queued_tokens", "max-num-queued-tokens", "",
         sized(DINFER_MEMBER(scheduler.max_queued_tokens), 0, 1ull << 40),
         "prompt tokens that may wait; 0: decided");
+  t.add("batch_invariant", "batch-invariant", "", boolean(DINFER_MEMBER(scheduler.batch_invariant)),
+        "an answer never depends on what else is computed, in bfloat16 and float16 too: slower");
 }
 
 void add_cache(table& t) {
@@ -203,7 +211,7 @@ void add_cache(table& t) {
         sized(DINFER_MEMBER(cache.memory_bytes), 0, 1ull << 50),
         "of each rank, as \"2 GiB\"; 0: decided from free memory");
   t.add("fraction", "gpu-memory-utilization", "", fraction(DINFER_MEMBER(cache.fraction)),
-        "of a GPU's memory, for everything; 0: decided");
+        "of a GPU's memory, for everything; 0: 0.92");
   t.add("blocks", "cache-blocks", "", number(DINFER_MEMBER(cache.blocks), 0, 1u << 31),
         "exact number of blocks; 0: from memory");
   t.add("prefix_caching", "enable-prefix-caching", "", boolean(DINFER_MEMBER(cache.prefix_caching)),
@@ -258,6 +266,11 @@ void add_rest(table& t) {
   t.add("transport", "cpu-transport", "",
         choice(DINFER_MEMBER(cpu.transport), {"auto", "shared_memory", "tcp"}),
         "between ranks: auto, shared_memory, tcp");
+  t.section("cuda", "CUDA devices");
+  t.add("tuning_directory", "cuda-tuning-directory", "", text(DINFER_MEMBER(cuda.tuning_directory)),
+        "where the fastest kernels are remembered; ~/.cache/dinfer when absent, off: nowhere", own);
+  t.add("graphs", "cuda-graphs", "", boolean(DINFER_MEMBER(cuda.graphs)),
+        "record steps once and replay them; on unless turned off");
   t.section("log", "Log");
   t.add("level", "log-level", "",
         word(DINFER_MEMBER(log.level), {"trace", "debug", "info", "warn", "error", "off"}),

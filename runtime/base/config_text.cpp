@@ -107,7 +107,7 @@ std::string canonical_text(const cluster_config& config) {
         out += fmt::format("{} = {}\n", shown_name(key, index), key.text(copy, index));
   };
   for (const auto* section :
-       {"model", "parallel", "scheduler", "cache", "security", "health", "cpu"})
+       {"model", "parallel", "scheduler", "cache", "security", "health", "cpu", "cuda"})
     add(section, 0);
   for (std::size_t i = 0; i < config.nodes.size(); ++i) add("node", i);
   for (std::size_t i = 0; i < config.gateways.size(); ++i) add("gateway", i);

@@ -155,7 +155,6 @@ void llama::embed(kernels::ops& ops, const forward_args& args) const {
 void llama::forward(kernels::device& device, const forward_args& args) {
   kernels::ops& ops = device.ops();
   const std::int64_t tokens = args.batch->tokens;
-  ops.begin_step(*args.batch);
   if (layout_.first()) embed(ops, args);
 
   kernels::rope_args rope;

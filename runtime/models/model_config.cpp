@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// GGUF metadata to a model_shape. Numbers of the file decide allocations and loops later on, so
-// each has a range here; what would change the model's result and is not built is refused by name.
+// GGUF metadata to a model_shape; a config.json has its own reader. Numbers of the file decide
+// allocations and loops later on, so each has a range here; what would change the model's result
+// and is not built is refused by name.
 #include "runtime/models/model_config.hpp"
 
+#include "runtime/models/config_json.hpp"
+#include "runtime/weights/random_source.hpp"
 #include "runtime/weights/source.hpp"
 
 #include <fmt/format.h>
@@ -16,13 +19,6 @@
 
 namespace dinfer::runtime {
 namespace {
-
-constexpr std::int64_t most_layers = 1024;
-constexpr std::int64_t most_heads = 4096;
-constexpr std::int64_t widest_head = 4096;
-constexpr std::int64_t widest = 1 << 20;  // hidden size and MLP
-constexpr std::int64_t most_positions = 1 << 28;
-constexpr std::int64_t largest_vocabulary = 1 << 24;
 
 tl::unexpected<error> wrong(const std::string& key, const std::string& why) {
   return fail(errc::bad_file, fmt::format("{}: {}", key, why), key);
@@ -83,10 +79,10 @@ class keys {
 };
 
 result<void> read_sizes(const keys& meta, model_shape& shape) {
-  DINFER_TRY(shape.layers, meta.bounded("block_count", 1, most_layers));
-  DINFER_TRY(shape.hidden, meta.bounded("embedding_length", 1, widest));
-  DINFER_TRY(shape.mlp, meta.bounded("feed_forward_length", 1, widest));
-  DINFER_TRY(shape.max_positions, meta.bounded("context_length", 1, most_positions));
+  DINFER_TRY(shape.layers, meta.bounded("block_count", 1, shape_limits::layers));
+  DINFER_TRY(shape.hidden, meta.bounded("embedding_length", 1, shape_limits::width));
+  DINFER_TRY(shape.mlp, meta.bounded("feed_forward_length", 1, shape_limits::width));
+  DINFER_TRY(shape.max_positions, meta.bounded("context_length", 1, shape_limits::positions));
   const auto epsilon = meta.number("attention.layer_norm_rms_epsilon");
   const std::string key = meta.full("attention.layer_norm_rms_epsilon");
   if (!epsilon) return wrong(key, "is missing, or not a number");
@@ -97,8 +93,9 @@ result<void> read_sizes(const keys& meta, model_shape& shape) {
 }
 
 result<void> read_heads(const keys& meta, model_shape& shape) {
-  DINFER_TRY(shape.heads, meta.bounded("attention.head_count", 1, most_heads));
-  DINFER_TRY(shape.kv_heads, meta.bounded("attention.head_count_kv", 1, most_heads, shape.heads));
+  DINFER_TRY(shape.heads, meta.bounded("attention.head_count", 1, shape_limits::heads));
+  DINFER_TRY(shape.kv_heads,
+             meta.bounded("attention.head_count_kv", 1, shape_limits::heads, shape.heads));
   if (shape.heads % shape.kv_heads != 0)
     return wrong(meta.full("attention.head_count_kv"),
                  fmt::format("{} KV heads do not divide {} heads", shape.kv_heads, shape.heads));
@@ -106,10 +103,10 @@ result<void> read_heads(const keys& meta, model_shape& shape) {
   if (!stated && shape.hidden % shape.heads != 0)
     return wrong(meta.full("attention.head_count"),
                  fmt::format("{} heads do not divide {}", shape.heads, shape.hidden));
-  DINFER_TRY(shape.head_dim,
-             meta.bounded("attention.key_length", 1, widest_head, shape.hidden / shape.heads));
+  DINFER_TRY(shape.head_dim, meta.bounded("attention.key_length", 1, shape_limits::head_dim,
+                                          shape.hidden / shape.heads));
   DINFER_TRY(const auto value_length,
-             meta.bounded("attention.value_length", 1, widest_head, shape.head_dim));
+             meta.bounded("attention.value_length", 1, shape_limits::head_dim, shape.head_dim));
   if (value_length != shape.head_dim)
     return fail(errc::unsupported,
                 fmt::format("{}: {} differs from key_length, {}",
@@ -180,7 +177,7 @@ result<void> read_vocabulary(const weight_source& source, model_shape& shape) {
   const stored_tensor* table = source.find(name);
   if (table == nullptr) return wrong(name, "the tensor is missing");
   if (table->shape.size() != 2 || table->shape[1] != shape.hidden ||
-      table->shape[0] > largest_vocabulary)
+      table->shape[0] > shape_limits::vocabulary)
     return wrong(name, fmt::format("has shape [{}]; [vocabulary, {}] fits",
                                    fmt::join(table->shape, ", "), shape.hidden));
   shape.vocabulary = static_cast<std::int32_t>(table->shape[0]);
@@ -262,6 +259,10 @@ constexpr std::array<architecture, 1> architectures{{{"llama", read_llama}}};
 }  // namespace
 
 result<model_shape> read_model_shape(const weight_source& source) {
+  if (source.format() == config_json_key)
+    return parse_config_json(source.text(config_json_key).value_or(""),
+                             std::string(config_json_key),
+                             std::string(source.text(model_name_key).value_or("")));
   const auto name = source.text("general.architecture");
   if (!name) return wrong("general.architecture", "is missing or not a string");
   for (const architecture& known : architectures) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a model is, whatever file said so: GGUF metadata now, config.json later. Values, checked on
+// What a model is, whatever file said so: GGUF metadata or a config.json. Values, checked on
 // reading.
 #pragma once
 
@@ -14,6 +14,16 @@
 namespace dinfer::runtime {
 
 class weight_source;
+
+// The largest numbers that a file may state: they decide allocations and loops.
+struct shape_limits {
+  static constexpr std::int64_t layers = 1024;
+  static constexpr std::int64_t heads = 4096;
+  static constexpr std::int64_t head_dim = 4096;
+  static constexpr std::int64_t width = 1 << 20;  // hidden size and MLP
+  static constexpr std::int64_t positions = 1 << 28;
+  static constexpr std::int64_t vocabulary = 1 << 24;
+};
 
 struct model_shape {
   std::string architecture;  // "llama": the key into the model registry
@@ -32,9 +42,9 @@ struct model_shape {
   std::vector<token_id> eos_tokens;
 };
 
-// Reads the shape from the metadata of an open source. Errors: unsupported (architecture not in the
-// registry, or a feature that is not built), bad_file (a key is missing, of the wrong type or out
-// of range; the message names it).
+// Reads the shape from the metadata of an open source, by its format. Errors: unsupported
+// (architecture not in the registry, or a feature that is not built), bad_file (a key is missing,
+// of the wrong type or out of range; the message names it).
 result<model_shape> read_model_shape(const weight_source& source);
 
 }  // namespace dinfer::runtime

@@ -46,7 +46,7 @@ result<weight_ptr> weight_loader::columns(const std::string& name, std::int64_t 
 std::uint64_t stored_bytes_of(const weight_source& source, std::string_view prefix) {
   std::uint64_t bytes = 0;
   for (const stored_tensor& t : source.tensors()) {
-    if (std::string_view(t.name).starts_with(prefix)) bytes += t.data.size();
+    if (std::string_view(t.name).starts_with(prefix)) bytes += stored_bytes(t);
   }
   return bytes;
 }

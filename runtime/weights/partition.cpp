@@ -39,7 +39,8 @@ result<kernels::weight_slice> slice_all(const stored_tensor& tensor) {
     return fail(errc::bad_file, fmt::format("tensor {}: has {} dimensions", tensor.name, rank),
                 tensor.name);
   kernels::weight_slice slice;
-  slice.data = tensor.data.data();
+  slice.data = tensor.data.empty() ? nullptr : tensor.data.data();
+  slice.made_up = tensor.made_up;
   slice.type = tensor.type;
   slice.stored_columns = tensor.shape.back();
   slice.row_end = rank == 2 ? tensor.shape.front() : 1;

@@ -4,6 +4,7 @@
 
 #include "runtime/base/mapped_file.hpp"
 #include "runtime/weights/gguf.hpp"
+#include "runtime/weights/random_source.hpp"
 
 #include <fmt/core.h>
 
@@ -53,13 +54,28 @@ result<std::string> only_file_of(const std::string& directory) {
 
 }  // namespace
 
-result<std::unique_ptr<weight_source>> open_weights(const std::string& path) {
+std::uint64_t stored_bytes(const stored_tensor& tensor) noexcept {
+  if (!tensor.data.empty() || tensor.shape.empty()) return tensor.data.size();
+  std::int64_t rows = 1;
+  for (std::size_t i = 0; i + 1 < tensor.shape.size(); ++i) rows *= tensor.shape[i];
+  return static_cast<std::uint64_t>(rows * kernels::row_bytes(tensor.type, tensor.shape.back()));
+}
+
+result<std::unique_ptr<weight_source>> open_weights(const std::string& path, load_format format,
+                                                    std::uint64_t seed) {
+  if (format == load_format::random) return open_random(path, seed);
   if (path.empty()) return fail(errc::invalid_argument, "model.path is empty", "model.path");
   std::string name = path;
   std::error_code problem;
   if (fs::is_directory(path, problem)) {
     DINFER_TRY(name, only_file_of(path));
   }
+  if (fs::path(name).extension() == ".json")
+    return fail(errc::unsupported,
+                name +
+                    ": states shapes and holds no weights; format = \"random\" (--load-format "
+                    "random) makes some up",
+                name);
   DINFER_TRY(auto file, mapped_file::open(name));
   return open_gguf(std::move(file));
 }

@@ -4,8 +4,10 @@
 // opened. Thread: const calls from any.
 #pragma once
 
+#include "dinfer/config.hpp"
 #include "dinfer/error.hpp"
 #include "kernels/tensor.hpp"
+#include "kernels/weight.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -22,8 +24,12 @@ struct stored_tensor {
   std::string name;
   kernels::dtype type = kernels::dtype::f32;
   std::vector<std::int64_t> shape;  // row-major: [rows, columns] or [n]
-  std::span<const std::byte> data;  // into the mapping
+  std::span<const std::byte> data;  // into the mapping; empty: the tensor is made up
+  kernels::made_up_weights made_up = {};
 };
+
+// Of its data, or what they would be.
+std::uint64_t stored_bytes(const stored_tensor& tensor) noexcept;
 
 class weight_source {
  public:
@@ -40,15 +46,18 @@ class weight_source {
   virtual std::optional<std::vector<std::int64_t>> integers(std::string_view key) const = 0;
   virtual std::optional<std::vector<double>> numbers(std::string_view key) const = 0;
 
-  virtual std::string_view format() const noexcept = 0;  // "gguf"
+  virtual std::string_view format() const noexcept = 0;  // "gguf", "config.json"
   virtual std::uint64_t file_bytes() const noexcept = 0;
   // SHA-256 over names, sizes, headers and 64 sampled 4 KB pages (`full`: every byte), in hex.
   // Nodes compare it.
   virtual std::string fingerprint(bool full) const = 0;
 };
 
-// Opens a .gguf file, or a directory that holds exactly one. Errors: not_found, bad_file (what is
-// wrong and at which byte), unsupported (a tensor type or format that this build does not read).
-result<std::unique_ptr<weight_source>> open_weights(const std::string& path);
+// Opens a .gguf file, or a directory that holds exactly one; with load_format::random a config.json
+// or its directory, and weights made up from `seed`. Errors: not_found, bad_file (what is wrong and
+// at which byte), unsupported (a tensor type or format that this build does not read).
+result<std::unique_ptr<weight_source>> open_weights(const std::string& path,
+                                                    load_format format = load_format::automatic,
+                                                    std::uint64_t seed = 0);
 
 }  // namespace dinfer::runtime

@@ -2,9 +2,12 @@
 // The fibers behind cuda_on_cpu.hpp: one block at a time, its threads switched where they wait.
 #include "tests/support/cuda_on_cpu.hpp"
 
+#include <signal.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <exception>
@@ -22,6 +25,7 @@
 #endif
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -216,6 +220,13 @@ void prepare(fiber& f) {
     forbid(region);
     f.stack = region + page;
   }
+#if defined(__SANITIZE_ADDRESS__)
+  // Frames that never returned lie there.
+  if (f.stack_pointer) {
+    auto* last = static_cast<std::byte*>(f.stack_pointer);
+    ASAN_UNPOISON_MEMORY_REGION(last, static_cast<std::size_t>(f.stack + stack_bytes - last));
+  }
+#endif
   auto** top = reinterpret_cast<void**>(f.stack + stack_bytes);
   *--top = nullptr;  // fiber_entry's return address: it has none
   *--top = reinterpret_cast<void*>(&fiber_entry);
@@ -275,6 +286,7 @@ std::vector<warp_resolvers> resolvers;
 // Completes the operation of the lanes that wait with `mask`, if all of them are there.
 bool end_warp_operation(unsigned number, unsigned mask) {
   warp& w = state.warps[number];
+  if ((mask & w.live & ~w.waiting) != 0) return false;
   lane_calls group{};
   unsigned there = 0;
   int first = -1;
@@ -390,6 +402,43 @@ void check_shared_end(std::size_t bytes) {
   }
 }
 
+std::vector<const guarded_memory*> guarded_memories;
+
+void check_guarded_ends() {
+  for (const guarded_memory* memory : guarded_memories) {
+    for (std::size_t i = memory->bytes(); i % 16 != 0; ++i) {
+      if (memory->data()[i] != std::byte{0xFF})
+        fail("byte " + std::to_string(i) + " of a guarded array was written; it has " +
+             std::to_string(memory->bytes()));
+    }
+  }
+}
+
+// Names the thread whose access failed, and lets it fail again where it did before.
+class fault_report {
+ public:
+  fault_report() {
+    struct sigaction action {};
+    action.sa_sigaction = &report;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigaction(SIGSEGV, &action, &before_);
+  }
+  fault_report(const fault_report&) = delete;
+  fault_report& operator=(const fault_report&) = delete;
+  ~fault_report() { sigaction(SIGSEGV, &before_, nullptr); }
+
+ private:
+  static void report(int, siginfo_t* info, void*) {
+    char text[200];
+    const int length = std::snprintf(
+        text, sizeof text, "thread (%u,%u,%u) of block (%u,%u,%u): no access to address %p\n",
+        threadIdx.x, threadIdx.y, threadIdx.z, blockIdx.x, blockIdx.y, blockIdx.z, info->si_addr);
+    if (length > 0 && write(STDERR_FILENO, text, static_cast<std::size_t>(length)) < 0) _exit(3);
+    sigaction(SIGSEGV, &before_, nullptr);
+  }
+  static inline struct sigaction before_ {};
+};
+
 void check_shape(dim3 grid, dim3 block, std::size_t shared_bytes) {
   const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
   if (threads == 0 || threads > most_threads || block.z > 64)
@@ -415,6 +464,7 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes,
   state.thread = &thread;
   state.random.seed(order_seed);
   place_shared(shared_bytes);
+  const fault_report report;
   std::vector<std::uint64_t> blocks(std::uint64_t{grid.x} * grid.y * grid.z);
   std::iota(blocks.begin(), blocks.end(), 0);
   if (order_seed != 0) std::shuffle(blocks.begin(), blocks.end(), state.random);
@@ -425,6 +475,22 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes,
     run_block(block);
     check_shared_end(shared_bytes);
   }
+  check_guarded_ends();
+}
+
+guarded_memory::guarded_memory(std::size_t bytes)
+    : region_bytes_((bytes + page - 1) / page * page + 2 * page), bytes_(bytes) {
+  region_ = map_pages(region_bytes_);
+  forbid(region_);
+  forbid(region_ + region_bytes_ - page);
+  std::memset(region_ + page, 0xFF, region_bytes_ - 2 * page);
+  data_ = region_ + region_bytes_ - page - (bytes + 15) / 16 * 16;
+  guarded_memories.push_back(this);
+}
+
+guarded_memory::~guarded_memory() {
+  std::erase(guarded_memories, this);
+  munmap(region_, region_bytes_);
 }
 
 void* shared_memory() {

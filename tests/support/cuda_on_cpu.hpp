@@ -16,6 +16,7 @@
 // - threads run in a shuffled order, each as far as it can get before it must wait for others, so a
 //   missing __syncthreads or __syncwarp gives a wrong result under some seed: try several
 //   (set_order, or DINFER_CUDA_ORDER in the environment; 0 is the plain order);
+// - `guarded` arrays end where memory ends;
 // - threads that wait for ever, that meet in different operations, in __syncthreads of different
 //   lines, or with another mask, end the launch with emulation_error, which says who waits where.
 // Threads that returned count as arrived. What a shuffle reads from a lane that is not there is
@@ -29,6 +30,7 @@
 #include <cuda_runtime_api.h>
 #include <vector_functions.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -37,6 +39,7 @@
 #include <source_location>
 #include <stdexcept>
 #include <type_traits>
+#include <vector>
 
 #undef __global__
 #undef __device__
@@ -54,6 +57,7 @@
 #define __grid_constant__
 #define __launch_bounds__(...)
 #define __forceinline__ inline
+#define __builtin_assume(what) static_cast<void>(0)
 
 inline constexpr int warpSize = 32;
 extern uint3 threadIdx, blockIdx;  // of the fiber that runs
@@ -72,6 +76,44 @@ void set_order(std::uint64_t seed);
 
 // Runs `thread` once for every thread of the grid. Throws emulation_error.
 void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& thread);
+
+// Memory for kernels that ends at a page which may not be touched, all 0xFF at first: a thread that
+// leaves it is named on stderr and the process ends (up to 15 bytes past the end, where 16 does not
+// divide the size, the launch that wrote there throws instead). The start is aligned to 16.
+class guarded_memory {
+ public:
+  explicit guarded_memory(std::size_t bytes);
+  guarded_memory(const guarded_memory&) = delete;
+  guarded_memory& operator=(const guarded_memory&) = delete;
+  ~guarded_memory();
+  std::byte* data() const noexcept { return data_; }
+  std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  std::byte* region_;
+  std::size_t region_bytes_, bytes_;
+  std::byte* data_;
+};
+
+// The same as elements.
+template <class T>
+class guarded {
+ public:
+  explicit guarded(std::size_t size) : memory_(size * sizeof(T)), size_(size) {}
+  explicit guarded(const std::vector<T>& values) : guarded(values.size()) {
+    std::copy(values.begin(), values.end(), data());
+  }
+  T* data() const noexcept { return reinterpret_cast<T*>(memory_.data()); }
+  std::size_t size() const noexcept { return size_; }
+  T& operator[](std::size_t i) const { return data()[i]; }
+  T* begin() const noexcept { return data(); }
+  T* end() const noexcept { return data() + size_; }
+  void poison() const { std::memset(static_cast<void*>(data()), 0xFF, memory_.bytes()); }
+
+ private:
+  guarded_memory memory_;
+  std::size_t size_;
+};
 
 void* shared_memory();  // of the block that runs
 

@@ -4,6 +4,10 @@
 #include "kernels/cuda/ptx.cuh"
 #include "tests/support/catch.hpp"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <numeric>
 #include <string>
@@ -140,19 +144,19 @@ __global__ void stream_tiles(const float* in, float* out, int tiles) {
 
 TEST_CASE("emulated copies arrive when they are waited for") {
   const int threads = 64, tiles = 5, count = 4 * threads * tiles;
-  auto* in = static_cast<float*>(std::aligned_alloc(16, count * sizeof(float)));
-  std::iota(in, in + count, 0.0f);
+  const emulator::guarded<float> in(count);
+  std::iota(in.begin(), in.end(), 0.0f);
   int wrong = 0;
   for (std::uint64_t seed = 0; seed < seeds; ++seed) {
     emulator::set_order(seed);
     std::vector<float> out(threads), hasty(threads), racing(threads);
     const std::size_t shared = 2 * 4 * threads * sizeof(float);
-    launch(stream_tiles<true, true>, dim3(1), dim3(threads), shared, nullptr, in, out.data(),
+    launch(stream_tiles<true, true>, dim3(1), dim3(threads), shared, nullptr, in.data(), out.data(),
            tiles);
-    launch(stream_tiles<false, true>, dim3(1), dim3(threads), shared, nullptr, in, hasty.data(),
-           tiles);
-    launch(stream_tiles<true, false>, dim3(1), dim3(threads), shared, nullptr, in, racing.data(),
-           tiles);
+    launch(stream_tiles<false, true>, dim3(1), dim3(threads), shared, nullptr, in.data(),
+           hasty.data(), tiles);
+    launch(stream_tiles<true, false>, dim3(1), dim3(threads), shared, nullptr, in.data(),
+           racing.data(), tiles);
     for (int thread = 0; thread < threads; ++thread) {
       float sum = 0;
       for (int t = 0; t < tiles; ++t) {
@@ -165,7 +169,6 @@ TEST_CASE("emulated copies arrive when they are waited for") {
     wrong += racing != out;
   }
   CHECK(wrong > static_cast<int>(seeds) / 2);
-  std::free(in);
 }
 
 template <class T>
@@ -373,6 +376,65 @@ TEST_CASE("emulated threads wait at named barriers and for conditions") {
               }),
               "wait in a named barrier"));
   }
+}
+
+__global__ void store(char* p) { *p = 0; }
+
+TEST_CASE("emulated kernels stay inside of guarded arrays") {
+  const emulator::guarded<char> memory(100);
+  CHECK(reinterpret_cast<std::uintptr_t>(memory.data()) % 16 == 0);
+  launch(store, dim3(1), dim3(1), 0, nullptr, memory.data() + 99);
+  CHECK(memory[99] == 0);
+  CHECK(memory[98] == '\xFF');
+  CHECK(has(error_of([&] { launch(store, dim3(1), dim3(1), 0, nullptr, memory.data() + 100); }),
+            "byte 100 of a guarded array was written; it has 100"));
+  memory.data()[100] = '\xFF';
+}
+
+TEST_CASE("emulated threads that leave guarded arrays are named") {
+  const emulator::guarded<char> memory(100);
+  int output[2];
+  REQUIRE(pipe(output) == 0);
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    dup2(output[1], STDERR_FILENO);
+    signal(SIGSEGV, SIG_DFL);
+    launch(store, dim3(1), dim3(1), 0, nullptr, memory.data() + 112);
+    _exit(0);
+  }
+  close(output[1]);
+  char text[200] = {};
+  CHECK(read(output[0], text, sizeof text - 1) > 0);
+  close(output[0]);
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status != 0);
+  CHECK(has(text, "thread (0,0,0) of block (0,0,0): no access to address 0x"));
+}
+
+TEST_CASE("emulated arithmetic follows CUDA's manual") {
+  CHECK(__byte_perm(0x33221100u, 0x77665544u, 0x7250u) == 0x77225500u);
+  CHECK(__byte_perm(0x33228100u, 0, 0x9998u) == 0xFFFFFF00u);
+  CHECK(__brev(0x00000006u) == 0x60000000u);
+  CHECK(__clz(1) == 31);
+  CHECK(__clz(0) == 32);
+  CHECK(__ffs(0x50) == 5);
+  CHECK(__umulhi(0xFFFFFFFFu, 0xFFFFFFFFu) == 0xFFFFFFFEu);
+  CHECK(__funnelshift_l(0x80000000u, 1u, 1) == 3u);
+  CHECK(__funnelshift_r(0x2u, 1u, 1) == 0x80000001u);
+  CHECK(__dp4a(0x01FF02FE, 0x03040506, 100) == 100 + 1 * 3 - 4 + 2 * 5 - 2 * 6);
+  CHECK(__float2int_rn(2.5f) == 2);
+  CHECK(__float2int_rz(-2.9f) == -2);
+  CHECK(__float2int_rz(1e20f) == 0x7FFFFFFF);
+  CHECK(__float2uint_rz(-1.0f) == 0);
+  CHECK(min(-1, 1u) == 1u);
+  CHECK(max(1.0f, CUDART_NAN_F) == 1.0f);
+  CHECK(kernels::cuda::exp2_fast(-CUDART_INF_F) == 0.0f);
+  CHECK(kernels::cuda::exp2_fast(-140.0f) == 0.0f);
+  CHECK(kernels::cuda::exp2_fast(10.0f) == 1024.0f);
+  CHECK(kernels::cuda::pack_two<bf16>(1.0f, -2.0f) == 0xC0003F80u);
+  CHECK(kernels::cuda::pack_two<f16>(1.0f, -2.0f) == 0xC0003C00u);
 }
 
 }  // namespace

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // cluster.conf: what is read, what is refused and with which words, flags over files, sizes, and
 // the files in conf/.
+#include "runtime/base/config_defaults.hpp"
 #include "runtime/base/toml_config.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/model_path.hpp"
 
+#include <stdlib.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <random>
 
@@ -139,6 +143,26 @@ const std::vector<bad> bad_configs = {
     {"[parallel]", "[model]\n[parallel]", "c.conf:3: ", {"TOML"}},
     {"path = \"m.gguf\"", "dtype = 1979-05-27", "c.conf:2: model.dtype: a date", {"bfloat16"}},
     {"path = \"m.gguf\"", "", "c.conf:1: model.path: no model", {"GGUF"}},
+    {"path = \"m.gguf\"", "format = \"random\"", "c.conf:1: model.path: no model", {"config.json"}},
+    {"path = \"m.gguf\"", "format = \"onnx\"", "c.conf:2: model.format:", {"gguf", "random"}},
+    {"path = \"m.gguf\"",
+     "path = \"m.gguf\"\ndtype = \"bfloat16\"",
+     "c.conf:3: model.dtype: activations are float32 on CPUs",
+     {"\"float32\""}},
+    {"path = \"m.gguf\"",
+     "path = \"m.gguf\"\nseed = -1",
+     "c.conf:3: model.seed: -1",
+     {"an integer from 0"}},
+    {"\"cpu:0\"", "\"cpu:0\", \"cuda:0\"", "c.conf:9: node[0].devices: cpu:0 and cuda:0", {"kind"}},
+    {"\"cpu:0\"",
+     "\"cuda:0\", \"cuda:1\"",
+     "c.conf:9: node[0].devices: several CUDA devices in one model: not in this version",
+     {"[\"cuda:0\"]"}},
+    {"\"cpu:0\"]",
+     "\"cuda:0\"]\n[[node]]\nname = \"b\"\nport = 4243\ndevices = [\"cuda:0\"]",
+     "c.conf:10: node[1].devices: several CUDA devices",
+     {"not in this version"}},
+    {"[parallel]", "[cuda]\ngraphs = 1\n[parallel]", "c.conf:4: cuda.graphs: 1", {"true or false"}},
 };
 
 }  // namespace
@@ -199,6 +223,76 @@ TEST_CASE("what a good file says is what the configuration holds", "[config]") {
   REQUIRE(config->gateways.size() == 1);
   CHECK(config->gateways[0].node == "a");
   CHECK(config->gateways[0].port == 8000);
+}
+
+TEST_CASE("several ranks on CUDA devices are refused", "[config]") {
+  auto text = changed("tensor_parallel_size = 1", "tensor_parallel_size = 2");
+  text.replace(text.find("cpu:0"), 5, "cuda:0");
+  CHECK(problems(text) ==
+        "c.conf:4: parallel.tensor_parallel_size: several CUDA devices in one model: not in this "
+        "version; 1 fits");
+}
+
+TEST_CASE("keys that are left open mean what suits the devices", "[config]") {
+  auto config = parse_config(good, "c.conf");
+  REQUIRE(config);
+  REQUIRE(check_config(*config));
+  CHECK_FALSE(on_cuda(*config));
+  CHECK(batched_tokens(*config) == 512);
+  CHECK(activation_type(*config) == kernels::dtype::f32);
+
+  auto gpu = parse_config(changed("cpu:0", "cuda:0"), "c.conf");
+  REQUIRE(gpu);
+  REQUIRE(check_config(*gpu));
+  CHECK(on_cuda(*gpu));
+  CHECK(batched_tokens(*gpu) == 8192);
+  CHECK(activation_type(*gpu) == kernels::dtype::bf16);
+  CHECK(memory_fraction(*gpu) == 0.92);
+  CHECK(gpu->cuda.graphs);
+  CHECK_FALSE(gpu->scheduler.batch_invariant);
+
+  for (const auto& [flag, value] :
+       std::vector<std::pair<std::string, std::string>>{{"dtype", "float16"},
+                                                        {"max-num-batched-tokens", "2K"},
+                                                        {"gpu-memory-utilization", "0.5"},
+                                                        {"no-cuda-graphs", ""},
+                                                        {"batch-invariant", ""},
+                                                        {"tokenizer", "t.gguf"},
+                                                        {"seed", "12"},
+                                                        {"load-format", "random"},
+                                                        {"cuda-tuning-directory", "/tmp/x"}})
+    REQUIRE(apply_setting(*gpu, flag, value));
+  REQUIRE(check_config(*gpu));
+  CHECK(batched_tokens(*gpu) == 2048);
+  CHECK(activation_type(*gpu) == kernels::dtype::f16);
+  CHECK(memory_fraction(*gpu) == 0.5);
+  CHECK_FALSE(gpu->cuda.graphs);
+  CHECK(gpu->scheduler.batch_invariant);
+  CHECK(gpu->model.format == load_format::random);
+  CHECK(gpu->model.seed == 12);
+  CHECK(gpu->model.tokenizer == "t.gguf");
+  CHECK(tuning_directory(*gpu) == "/tmp/x");
+}
+
+TEST_CASE("what is remembered of kernels lies with the user's other caches", "[config]") {
+  cluster_config config;
+  const auto keep = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value != nullptr ? value : "");
+  };
+  const auto cache = keep("XDG_CACHE_HOME"), home = keep("HOME");
+  ::setenv("HOME", "/h", 1);
+  ::setenv("XDG_CACHE_HOME", "/c", 1);
+  CHECK(tuning_directory(config) == "/c/dinfer");
+  ::setenv("XDG_CACHE_HOME", "relative", 1);  // the specification says to ignore such
+  CHECK(tuning_directory(config) == "/h/.cache/dinfer");
+  ::unsetenv("HOME");
+  CHECK(tuning_directory(config).empty());
+  config.cuda.tuning_directory = "off";
+  ::setenv("HOME", home.c_str(), 1);
+  CHECK(tuning_directory(config).empty());
+  if (cache.empty()) ::unsetenv("XDG_CACHE_HOME");
+  else ::setenv("XDG_CACHE_HOME", cache.c_str(), 1);
 }
 
 TEST_CASE("flags win over the file, and without a file make one node with enough devices",

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// The decode kernel and its launch. Persistent blocks stream the keys and values of their share of
+// the work (decode_walk.cuh) through a ring in shared memory (decode_tile.cuh) that never drains
+// between sequences, and compute tile after tile, on tensor cores (decode_mma.cuh) or not
+// (decode_plain.cuh). Chunks of keys whose bounds depend on the sequence alone are summed by
+// themselves and then in order (decode_merge.cuh): a row's bits depend on that row alone. Blocks
+// never wait for each other. Included by .cu files alone.
+#pragma once
+
+#include "kernels/cuda/decode_merge.cuh"
+#include "kernels/cuda/decode_mma.cuh"
+#include "kernels/cuda/decode_plain.cuh"
+
+#include <algorithm>
+#include <cstddef>
+
+namespace dinfer::kernels::cuda {
+
+// In files of their own: they take long to compile.
+void attend_decode_bf16(const attention_shape& shape, const decode_plan& plan,
+                        std::int32_t multiprocessors, cudaStream_t stream);
+void attend_decode_f16(const attention_shape& shape, const decode_plan& plan,
+                       std::int32_t multiprocessors, cudaStream_t stream);
+
+// Sequences of context 0.
+template <class T>
+__device__ void zero_padding(const attention_shape& shape) {
+  const std::int64_t packs = std::int64_t{shape.query_heads} * shape.head_dim / pack<T>::count;
+  for (int s = static_cast<int>(blockIdx.x); s < shape.decodes; s += static_cast<int>(gridDim.x)) {
+    if (shape.context[s] > 0) continue;
+    T* const out = static_cast<T*>(shape.out) + s * packs * pack<T>::count;
+    for (std::int64_t i = threadIdx.x; i < packs; i += decode_threads) {
+      store_pack(out + i * pack<T>::count, pack<T>{});
+    }
+  }
+}
+
+template <class Engine>
+__global__ void __launch_bounds__(decode_threads, Engine::blocks_per_multiprocessor)
+    decode_attention(const __grid_constant__ attention_shape shape,
+                     const __grid_constant__ decode_job job) {
+  DINFER_SHARED(unsigned char, shared);
+  const decode_memory<Engine> memory(shared, shape.head_dim);
+  constexpr int stages = Engine::stages;
+  tile_feed<Engine> feed;
+  feed.walk.start(shape, job, memory.scratch());
+  feed.read_page(shape);
+  for (int stage = 0; stage < stages - 1; ++stage) feed.bring(shape, job, memory, stage);
+  const float scale_log2 = shape.scale * 1.4426950408889634F;  // exp(x) = 2^(x log2 e)
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  Engine engine;
+  run_sums<Engine> run;
+  for (int stage = 0;; stage = stage + 1 == stages ? 0 : stage + 1) {
+    copy_async_wait<stages - 2>();
+    __syncthreads();  // the tile is there for all, and the one before is done with
+    feed.bring(shape, job, memory, stage == 0 ? stages - 1 : stage - 1);
+    const tile_note& note = memory.notes()[stage];
+    if ((note.flags & work_ends) != 0) break;
+    const chunk_end<Engine> end(shape, job, note);
+    if ((note.flags & chunk_begins) != 0) engine.clear();
+    engine.add_tile(memory.rows, memory.keys(stage), memory.values(stage),
+                    memory.queries(note.query_slot), note, scale_log2, end.heads);
+    if ((note.flags & chunk_ends) == 0) continue;
+    __syncthreads();  // the parts take the tile's place
+    float* const parts = reinterpret_cast<float*>(memory.keys(stage));
+    engine.put(parts + warp * Engine::most_rows * shape.head_dim,
+               memory.peaks() + warp * Engine::most_rows, shape.head_dim, end.heads);
+    __syncthreads();
+    const int owner = (note.flags & run_is_whole) != 0 ? 0 : feed.walk.owner(note.run_begin);
+    end_chunk(end, parts, memory.peaks(), owner, memory.scratch(), run);
+  }
+  zero_padding<typename Engine::element>(shape);
+}
+
+inline int largest_group(const attention_shape& shape) {
+  int largest = 0;
+  for (std::int32_t k = 0; k < shape.kv_heads; ++k) {
+    largest = std::max<int>(largest, shape.first_query[k + 1] - shape.first_query[k]);
+  }
+  return largest;
+}
+
+inline head_bundles bundles_of(const attention_shape& shape, int most_rows) {
+  head_bundles bundles;
+  for (std::int32_t k = 0; k < shape.kv_heads; ++k) {
+    for (int head = shape.first_query[k]; head < shape.first_query[k + 1]; head += most_rows) {
+      if (bundles.count == most_bundles) {
+        throw device_error(errc::internal, "decode attention: too many query heads");
+      }
+      bundles.first_head[bundles.count] = static_cast<std::int16_t>(head);
+      bundles.kv_head[bundles.count++] = static_cast<std::uint8_t>(k);
+    }
+  }
+  bundles.first_head[bundles.count] = shape.first_query[shape.kv_heads];
+  return bundles;
+}
+
+// Bytes that `rows` heads at a time need in the merge space.
+inline std::size_t merge_bytes(std::int64_t blocks, int rows, int head_dim) {
+  return static_cast<std::size_t>(blocks * most_chunks * rows * (head_dim + 2)) * sizeof(float);
+}
+
+template <class Engine>
+void attend(const attention_shape& shape, const decode_plan& plan, std::int32_t multiprocessors,
+            cudaStream_t stream) {
+  decode_job job;
+  const int blocks = multiprocessors * Engine::blocks_per_multiprocessor;
+  job.multiprocessors = multiprocessors;
+  // A merge space for smaller groups is no error: then keys are read once more.
+  job.rows = std::min(largest_group(shape), Engine::most_rows);
+  while (job.rows > 0 && merge_bytes(blocks, job.rows, shape.head_dim) > plan.partial_bytes) {
+    --job.rows;
+  }
+  if (job.rows == 0) throw device_error(errc::internal, "decode attention: no merge space");
+  job.bundles = bundles_of(shape, job.rows);
+  while (Engine::tile_keys << job.chunk_shift < plan.chunk) ++job.chunk_shift;
+  job.sums = plan.partial;
+  job.peaks = reinterpret_cast<float2*>(plan.partial + std::int64_t{blocks} * most_chunks *
+                                                           job.rows * shape.head_dim);
+  job.tickets = plan.tickets;
+  const decode_memory<Engine> memory(nullptr, shape.head_dim);
+  launch(decode_attention<Engine>, dim3(static_cast<unsigned>(blocks)), dim3(decode_threads),
+         static_cast<std::size_t>(memory.bytes()), stream, shape, job);
+}
+
+template <class T>
+void attend_halves(const attention_shape& shape, const decode_plan& plan,
+                   std::int32_t multiprocessors, cudaStream_t stream) {
+  switch (shape.head_dim) {
+    case 64:
+      return attend<decode_mma<T, 64>>(shape, plan, multiprocessors, stream);
+    case 80:
+      return attend<decode_mma<T, 80>>(shape, plan, multiprocessors, stream);
+    case 96:
+      return attend<decode_mma<T, 96>>(shape, plan, multiprocessors, stream);
+    case 128:
+      return attend<decode_mma<T, 128>>(shape, plan, multiprocessors, stream);
+    case 256:
+      return attend<decode_mma<T, 256>>(shape, plan, multiprocessors, stream);
+    default:
+      return attend<decode_plain<T>>(shape, plan, multiprocessors, stream);
+  }
+}
+
+}  // namespace dinfer::kernels::cuda

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared memory of the decode kernels: a ring of tiles of keys and values, the queries of the runs
+// in it, and notes that say what each tile is. Rows lie so that eight rows' 16 bytes at one column
+// fall into different banks. Included by .cu files alone.
+#pragma once
+
+#include "kernels/cuda/decode_walk.cuh"
+#include "kernels/cuda/ptx.cuh"
+
+namespace dinfer::kernels::cuda {
+
+// Rows of `count` pieces of 16 bytes: by eights they are swapped by the row, else padded.
+template <int Count>
+struct fixed_rows {
+  static constexpr int count = Count;
+  static constexpr int stride = Count % 8 == 0 ? Count : Count | 1;
+  __host__ __device__ explicit fixed_rows(int /*count*/) {}
+  static __device__ __forceinline__ int at(int row, int piece) {
+    return row * stride + (Count % 8 == 0 ? piece ^ (row & 7) : piece);
+  }
+};
+
+struct any_rows {
+  int count, stride;
+  __host__ __device__ explicit any_rows(int n) : count(n), stride(n | 1) {}
+  __device__ __forceinline__ int at(int row, int piece) const { return row * stride + piece; }
+};
+
+enum decode_flags : std::int32_t {
+  run_is_whole = 1,
+  chunk_begins = 2,
+  chunk_ends = 4,
+  run_ends = 8,
+  work_ends = 16,  // no tile at all
+};
+
+struct alignas(16) tile_note {
+  std::int32_t flags, sequence, bundle, query_slot;
+  std::int32_t first_tile_key;      // key of row 0
+  std::int32_t first_key, context;  // keys that are seen: [first_key, context)
+  std::int32_t chunk, chunks;       // of the run, from 0
+  std::int32_t run_begin;           // see decode_walk
+  std::int32_t pad[2];
+};
+
+// Engine: how a tile is computed (decode_mma.cuh, decode_plain.cuh).
+template <class Engine>
+struct decode_memory {
+  static constexpr int stages = Engine::stages;
+  using rows_type = typename Engine::rows_type;
+
+  rows_type rows;
+  unsigned char* base;
+
+  __host__ __device__ decode_memory(unsigned char* shared, int head_dim)
+      : rows(head_dim / Engine::piece_elements), base(shared) {}
+
+  __host__ __device__ int part_bytes() const { return Engine::tile_keys * rows.stride * 16; }
+  __host__ __device__ int query_bytes() const { return Engine::query_rows * rows.stride * 16; }
+  __host__ __device__ int bytes() const {
+    return stages * (2 * part_bytes() + query_bytes()) + peak_bytes + note_bytes + scratch_bytes;
+  }
+  __device__ unsigned char* keys(int stage) const { return base + stage * 2 * part_bytes(); }
+  __device__ unsigned char* values(int stage) const { return keys(stage) + part_bytes(); }
+  __device__ unsigned char* queries(int slot) const {
+    return base + stages * 2 * part_bytes() + slot * query_bytes();
+  }
+  // [warps][most_rows]: largest score and mass of each warp's part of a chunk.
+  __device__ float2* peaks() const { return reinterpret_cast<float2*>(queries(stages)); }
+  __device__ tile_note* notes() const {
+    return reinterpret_cast<tile_note*>(queries(stages) + peak_bytes);
+  }
+  __device__ int* scratch() const {
+    return reinterpret_cast<int*>(queries(stages) + peak_bytes + note_bytes);
+  }
+
+ private:
+  static constexpr int peak_bytes = decode_warps * Engine::most_rows * 8;
+  static constexpr int note_bytes = stages * static_cast<int>(sizeof(tile_note));
+  static constexpr int scratch_bytes = 8 * 4;
+};
+
+// Walks ahead of the computation and fills the ring.
+template <class Engine>
+struct tile_feed {
+  using T = typename Engine::element;
+
+  decode_walk<Engine::tile_shift> walk;
+  int page = 0;  // lane l holds the page of the tile's l-th block, read a tile before it is needed
+
+  __device__ void read_page(const attention_shape& shape) {
+    if (!walk.running) return;
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int first = walk.tile * Engine::tile_keys, end = first + Engine::tile_keys;
+    const int block = (first >> shape.block_shift) + lane;
+    const int last = (min(end, walk.context) - 1) >> shape.block_shift;
+    page = block <= last ? shape.block_table[walk.row * shape.table_width + block] : 0;
+  }
+
+  __device__ void copy_tile(const attention_shape& shape, const decode_job& job,
+                            const decode_memory<Engine>& memory, int stage) const {
+    const int thread = static_cast<int>(threadIdx.x), first = walk.tile * Engine::tile_keys;
+    const std::int64_t head_elements = std::int64_t{shape.block_size} * shape.head_dim;
+    const std::int64_t value_offset = head_elements * shape.kv_heads;
+    const T* head =
+        static_cast<const T*>(shape.pages) + head_elements * job.bundles.kv_head[walk.bundle];
+    unsigned char *const keys = memory.keys(stage), *const values = memory.values(stage);
+    const int pieces = Engine::tile_keys * memory.rows.count;
+#pragma unroll 4
+    for (int i = thread; i < pieces + (-pieces & 31); i += decode_threads) {
+      const int row = min(i / memory.rows.count, Engine::tile_keys - 1);
+      const int piece = i % memory.rows.count, key = first + row;
+      const int block = (key >> shape.block_shift) - (first >> shape.block_shift);
+      const std::int64_t from = __shfl_sync(0xFFFFFFFFU, page, block) * shape.page_elements +
+                                (key & (shape.block_size - 1)) * shape.head_dim +
+                                piece * Engine::piece_elements;
+      if (i >= pieces) continue;
+      const bool seen = key >= walk.first_key && key < walk.context;  // others become zeros
+      const int to = memory.rows.at(row, piece) * 16;
+      copy_async_16(keys + to, head + from, seen);
+      copy_async_16(values + to, head + value_offset + from, seen);
+    }
+  }
+
+  __device__ void copy_queries(const attention_shape& shape, const decode_job& job,
+                               const decode_memory<Engine>& memory) const {
+    const int first = job.bundles.first_head[walk.bundle];
+    const int heads = job.bundles.first_head[walk.bundle + 1] - first;
+    const T* from = static_cast<const T*>(shape.qkv) + walk.sequence * shape.qkv_columns +
+                    std::int64_t{first} * shape.head_dim;
+    unsigned char* const to = memory.queries(walk.piece % Engine::stages);
+    for (int i = static_cast<int>(threadIdx.x); i < Engine::query_rows * memory.rows.count;
+         i += decode_threads) {
+      const int row = i / memory.rows.count, piece = i % memory.rows.count;
+      const bool valid = row < heads;
+      copy_async_16(to + memory.rows.at(row, piece) * 16,
+                    from + (valid ? row * shape.head_dim + piece * Engine::piece_elements : 0),
+                    valid);
+    }
+  }
+
+  // The next tile, on its way into `stage`; one group of copies, empty when there is none.
+  __device__ void bring(const attention_shape& shape, const decode_job& job,
+                        const decode_memory<Engine>& memory, int stage) {
+    if (threadIdx.x == 0) {
+      tile_note& note = memory.notes()[stage];
+      note.flags = walk.running ? (walk.whole ? run_is_whole : 0) |
+                                      (walk.begins_chunk() ? chunk_begins : 0) |
+                                      (walk.ends_chunk() ? chunk_ends : 0) |
+                                      (walk.tile == walk.last_tile ? run_ends : 0)
+                                : work_ends;
+      note.sequence = walk.sequence;
+      note.bundle = walk.bundle;
+      note.query_slot = walk.piece % Engine::stages;
+      note.first_tile_key = walk.tile * Engine::tile_keys;
+      note.first_key = walk.first_key;
+      note.context = walk.context;
+      note.chunk = walk.chunk - walk.first_chunk();
+      note.chunks = walk.last_chunk() - walk.first_chunk() + 1;
+      note.run_begin = walk.run_begin;
+    }
+    if (walk.running) {
+      copy_tile(shape, job, memory, stage);
+      if (walk.fresh) copy_queries(shape, job, memory);
+      walk.next(shape, job);
+      read_page(shape);
+    }
+    copy_async_commit();
+  }
+};
+
+}  // namespace dinfer::kernels::cuda

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows that need no more than their best candidate. A row is cut over blocks, which meet in one
+// word: the maximum of candidates does not depend on the order in which they come. The last block
+// to come hands the token out and leaves the meeting as it was found.
+#include "kernels/cuda/sample.cuh"
+
+#include <algorithm>
+
+namespace dinfer::kernels::cuda {
+
+namespace {
+
+constexpr std::int32_t threads = 256;
+constexpr std::int32_t least_span = 8 * threads;  // logits of a block, at least
+constexpr std::int32_t step = 8 * threads;        // logits that a block reads at a time
+constexpr std::int32_t wanted_blocks = 2048;      // two rounds of a large GPU
+
+struct noise_of_row {
+  float scale;
+  std::uint64_t position, seed;
+};
+
+template <class Take>
+__device__ __forceinline__ void for_span(const float* row, std::int32_t begin, std::int32_t end,
+                                         bool aligned, Take take) {
+  for (std::int32_t i = begin + 4 * static_cast<std::int32_t>(threadIdx.x); i < end; i += step) {
+    const float4 a = load_four(row, i, end, aligned);
+    const std::int32_t j = i + step / 2;
+    const float4 b = load_four(row, j, end, aligned);
+    take(finite(a.x), i);
+    take(finite(a.y), i + 1);
+    take(finite(a.z), i + 2);
+    take(finite(a.w), i + 3);
+    take(finite(b.x), j);
+    take(finite(b.y), j + 1);
+    take(finite(b.z), j + 2);
+    take(finite(b.w), j + 3);
+  }
+}
+
+__global__ void __launch_bounds__(threads)
+    simple_kernel(slot_arrays slots, draw_rows rows, draw_meeting meeting, std::int32_t span,
+                  bool aligned) {
+  DINFER_SHARED(word64, warps);
+  const auto row = static_cast<std::int32_t>(blockIdx.y);
+  const std::int32_t slot = rows.slots[row];
+  if (slot == slots.slots) {  // padding
+    if (blockIdx.x == 0 && threadIdx.x == 0) rows.tokens[row] = 0;
+    return;
+  }
+  const slot_params& params = slots.params[slot];
+  const std::int32_t target = rows.targets == nullptr ? -1 : rows.targets[row];
+  if (!simple_row(params, slots.drawn[slot], target)) return;
+
+  const float* logits = rows.logits + static_cast<std::int64_t>(row) * slots.vocabulary;
+  const std::int32_t begin = static_cast<std::int32_t>(blockIdx.x) * span;
+  const std::int32_t end = min(slots.vocabulary, begin + span);
+  thread_best mine;
+  if (params.greedy) {
+    for_span(logits, begin, end, aligned, [&](float v, std::int32_t id) { mine.take(v, id); });
+  } else {
+    const noise_of_row noise{params.scale, static_cast<std::uint32_t>(rows.positions[row]),
+                             params.seed};
+    for_span(logits, begin, end, aligned, [&](float v, std::int32_t id) {
+      mine.take_noisy(v, id, noise.scale, noise.position, noise.seed);
+    });
+  }
+  word64 best = warp_max(mine.word());
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = best;
+  __syncthreads();
+  if (threadIdx.x >= 32) return;
+  best = warp_max(threadIdx.x < threads / 32 ? warps[threadIdx.x] : 0);
+  if (threadIdx.x > 0) return;
+  atomicMax(&meeting.best[row], best);
+  __threadfence();
+  if (atomicAdd(&meeting.tickets[row], 1U) + 1 < gridDim.x) return;
+  __threadfence();
+  best = atomicExch(&meeting.best[row], word64{0});
+  meeting.tickets[row] = 0;
+  const std::int32_t token = best == 0 ? 0 : token_of(best);
+  rows.tokens[row] = token;
+  slots.last[slot] = token;
+  ++slots.drawn[slot];
+}
+
+}  // namespace
+
+void draw_simple(const slot_arrays& slots, const draw_rows& rows, const draw_meeting& meeting,
+                 cudaStream_t stream) {
+  const std::int32_t most = (slots.vocabulary + least_span - 1) / least_span;
+  const std::int32_t blocks = std::clamp(wanted_blocks / std::max(rows.rows, 1), 1, most);
+  const std::int32_t steps = (slots.vocabulary + blocks * step - 1) / (blocks * step);
+  const std::int32_t span = steps * step;
+  const dim3 grid(static_cast<unsigned>((slots.vocabulary + span - 1) / span),
+                  static_cast<unsigned>(rows.rows));
+  launch(simple_kernel, grid, dim3(threads), threads / 32 * sizeof(word64), stream, slots, rows,
+         meeting, span, rows_aligned(rows, slots.vocabulary));
+}
+
+}  // namespace dinfer::kernels::cuda

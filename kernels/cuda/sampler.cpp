@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+// The host's side of the sampler: what is known of a slot before it travels, the way there, and
+// which kernels a draw needs.
+#include "kernels/cuda/sampler.hpp"
+
+#include "dinfer/error.hpp"
+#include "kernels/cuda/sample.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <iterator>
+#include <limits>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace dinfer::kernels::cuda {
+
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+// The lowest depth whose weight e^depth is at least min_p, exactly as a comparison of doubles would
+// have it.
+float least_depth_of(float min_p) {
+  if (!(min_p > 0)) return -infinity;
+  const auto stays = [&](float depth) {
+    return std::exp(static_cast<double>(depth)) >= static_cast<double>(min_p);
+  };
+  auto depth = static_cast<float>(std::log(static_cast<double>(min_p)));
+  while (!stays(depth)) depth = std::nextafter(depth, infinity);
+  while (stays(std::nextafter(depth, -infinity))) depth = std::nextafter(depth, -infinity);
+  return depth;
+}
+
+slot_params params_of(const sampling_params& p) {
+  slot_params out;
+  out.seed = p.seed;
+  out.greedy = p.greedy();
+  out.scale = out.greedy ? 1.0F : std::min(1.0F / p.temperature, 1e30F);  // 0 * scale must be 0
+  out.top_p = p.top_p;
+  out.least_depth = least_depth_of(p.min_p);
+  out.top_k = p.top_k;
+  out.repetition = p.repetition_penalty;
+  out.presence = p.presence_penalty;
+  out.frequency = p.frequency_penalty;
+  out.min_tokens = p.min_tokens;
+  out.logprobs = std::min(p.logprobs, most_top);
+  out.prompt_logprobs = std::min(p.prompt_logprobs, most_top);
+  out.filtered = p.filtered();
+  out.penalised = p.penalised();
+  return out;
+}
+
+// What the host knows of a slot; all but params and drawn is on its way to the device.
+struct seat {
+  slot_params params;
+  std::uint32_t drawn = 0;
+  bool dirty = false, started = false, has_last = false;
+  std::int32_t last = 0;
+  std::uint32_t more_drawn = 0;
+  std::vector<token_bias> biases;
+  std::vector<std::int32_t> stops, prompts, outputs;  // tokens are kept when penalised
+
+  void sent() {
+    dirty = started = has_last = false;
+    more_drawn = 0;
+    biases.clear();
+    stops.clear();
+    prompts.clear();
+    outputs.clear();
+  }
+};
+
+// Updates and their payload travel in pages: pinned ones in turn, each guarded by an event, to one
+// page of the device.
+class update_mail {
+ public:
+  update_mail(device& device, cudaStream_t stream)
+      : device_(device), stream_(stream), there_(device.allocate(page_bytes(), false)) {
+    for (page& p : pages_) p = {device.allocate_host(page_bytes()), device.make_event()};
+  }
+
+  // Room for one more update and at least `words` of payload; what is there may have to go first.
+  void make_room(std::size_t words, const slot_arrays& slots) {
+    if (!open_) {
+      pages_[next_].passed->wait(patience);
+      open_ = true;
+      updates_ = 0;
+      words_ = 0;
+    } else if (updates_ == most_updates || words_ + words > payload_words) {
+      send(slots);
+      make_room(words, slots);
+    }
+  }
+  std::size_t room() const { return payload_words - words_; }
+  slot_update& add() {
+    auto& update = *new (here() + updates_++ * sizeof(slot_update)) slot_update;
+    update.payload = static_cast<std::uint32_t>(words_);
+    return update;
+  }
+  template <class T>
+  void append(const T* values, std::size_t count) {
+    static_assert(sizeof(T) % sizeof(std::uint32_t) == 0);
+    if (count == 0) return;
+    std::memcpy(here() + payload_at + words_ * sizeof(std::uint32_t), values, count * sizeof(T));
+    words_ += count * sizeof(T) / sizeof(std::uint32_t);
+  }
+
+  void send(const slot_arrays& slots) {
+    if (!open_) return;
+    open_ = false;
+    if (updates_ == 0) return;
+    auto* to = static_cast<std::byte*>(there_.data());
+    device_.upload_async(to, here(), payload_at + words_ * sizeof(std::uint32_t));
+    apply_updates(slots, reinterpret_cast<const slot_update*>(to),
+                  reinterpret_cast<const std::uint32_t*>(to + payload_at),
+                  static_cast<std::int32_t>(updates_), stream_);
+    pages_[next_].passed->record();
+    next_ = (next_ + 1) % pages_.size();
+  }
+
+  static constexpr std::size_t page_bytes() {
+    return payload_at + payload_words * sizeof(std::uint32_t);
+  }
+
+ private:
+  static constexpr std::chrono::seconds patience{60};
+  static constexpr std::size_t most_updates = 64, payload_words = std::size_t{128} << 10;
+  static constexpr std::size_t payload_at = most_updates * sizeof(slot_update);
+  static_assert(payload_words > 2 * most_biases + most_stop_tokens);
+
+  struct page {
+    buffer memory;
+    std::unique_ptr<event> passed;
+  };
+  std::byte* here() const { return static_cast<std::byte*>(pages_[next_].memory.data()); }
+
+  device& device_;
+  cudaStream_t stream_;
+  buffer there_;
+  std::array<page, 3> pages_;
+  std::size_t next_ = 0, updates_ = 0, words_ = 0;
+  bool open_ = false;
+};
+
+std::size_t counts_width_of(std::int64_t vocabulary) {
+  return (static_cast<std::size_t>(vocabulary) + 7) / 8 * 8;
+}
+
+class cuda_sampler final : public sampler {
+ public:
+  cuda_sampler(device& device, cudaStream_t stream, std::uint32_t slots, std::int64_t vocabulary);
+
+  void start(std::uint32_t slot, const sampling_params& params,
+             std::span<const token_id> stop_tokens) override;
+  void observe(std::uint32_t slot, std::span<const token_id> tokens, bool output) override;
+  void set_last(std::uint32_t slot, token_id token) override;
+  void commit() override;
+  bool simple(std::span<const sample_row> rows) const override;
+  void sample(const sample_args& args) override;
+  void fill_last(tensor ids, tensor slots) override;
+
+ private:
+  template <class T>
+  T* take(device& device, std::size_t count, bool zeroed) {
+    memory_.push_back(device.allocate(count * sizeof(T), zeroed));
+    return static_cast<T*>(memory_.back().data());
+  }
+  seat& touched(std::uint32_t slot);
+  void post(std::uint32_t slot, seat& s);
+  bool simple(const sample_row& row) const;
+  bool in_vocabulary(token_id token) const { return token >= 0 && token < slots_.vocabulary; }
+
+  cudaStream_t stream_;
+  std::vector<buffer> memory_;
+  slot_arrays slots_;
+  draw_meeting meeting_;
+  update_mail mail_;
+  std::vector<seat> seats_;
+  std::vector<std::uint32_t> dirty_;
+};
+
+cuda_sampler::cuda_sampler(device& device, cudaStream_t stream, std::uint32_t slots,
+                           std::int64_t vocabulary)
+    : stream_(stream), mail_(device, stream), seats_(slots) {
+  const std::size_t n = slots, width = counts_width_of(vocabulary);
+  slots_.slots = static_cast<std::int32_t>(slots);
+  slots_.vocabulary = static_cast<std::int32_t>(vocabulary);
+  slots_.counts_width = static_cast<std::int64_t>(width);
+  slots_.params = take<slot_params>(device, n + 1, true);
+  slots_.last = take<std::int32_t>(device, n + 1, true);
+  slots_.drawn = take<std::uint32_t>(device, n + 1, true);
+  slots_.biases = take<token_bias>(device, n * most_biases, false);
+  slots_.stops = take<std::int32_t>(device, n * most_stop_tokens, false);
+  slots_.counts = take<std::uint16_t>(device, n * width, true);
+  meeting_.best = take<unsigned long long>(device, most_draw_rows, true);
+  meeting_.tickets = take<std::uint32_t>(device, most_draw_rows, true);
+}
+
+seat& cuda_sampler::touched(std::uint32_t slot) {
+  DINFER_ASSERT(slot < seats_.size());
+  seat& s = seats_[slot];
+  if (!std::exchange(s.dirty, true)) dirty_.push_back(slot);
+  return s;
+}
+
+void cuda_sampler::start(std::uint32_t slot, const sampling_params& params,
+                         std::span<const token_id> stop_tokens) {
+  seat& s = touched(slot);
+  s.sent();  // what was said of the one before
+  s.dirty = s.started = true;
+  s.params = params_of(params);
+  s.drawn = 0;
+  for (const auto& b : params.logit_biases) {
+    if (in_vocabulary(b.token)) s.biases.push_back({b.token, b.bias});
+  }
+  std::stable_sort(s.biases.begin(), s.biases.end(),
+                   [](const token_bias& a, const token_bias& b) { return a.token < b.token; });
+  std::copy_if(stop_tokens.begin(), stop_tokens.end(), std::back_inserter(s.stops),
+               [&](token_id token) { return in_vocabulary(token); });
+  if (s.biases.size() > most_biases || s.stops.size() > most_stop_tokens) {
+    throw device_error(errc::unsupported, "a request has more than " + std::to_string(most_biases) +
+                                              " biases or " + std::to_string(most_stop_tokens) +
+                                              " stop tokens");
+  }
+  s.params.biases = static_cast<std::int32_t>(s.biases.size());
+  s.params.stops = static_cast<std::int32_t>(s.stops.size());
+}
+
+void cuda_sampler::observe(std::uint32_t slot, std::span<const token_id> tokens, bool output) {
+  seat& s = touched(slot);
+  if (output) {
+    s.drawn += static_cast<std::uint32_t>(tokens.size());
+    s.more_drawn += static_cast<std::uint32_t>(tokens.size());
+  }
+  if (!s.params.penalised) return;
+  auto& kept = output ? s.outputs : s.prompts;
+  kept.insert(kept.end(), tokens.begin(), tokens.end());
+}
+
+void cuda_sampler::set_last(std::uint32_t slot, token_id token) {
+  seat& s = touched(slot);
+  s.last = token;
+  s.has_last = true;
+}
+
+// One update, or more when the tokens are too many for a page.
+void cuda_sampler::post(std::uint32_t slot, seat& s) {
+  std::span<const std::int32_t> prompts(s.prompts), outputs(s.outputs);
+  bool first = true;
+  do {
+    mail_.make_room(2 * s.biases.size() + s.stops.size() + 1, slots_);
+    slot_update& update = mail_.add();
+    update.slot = slot;
+    if (std::exchange(first, false)) {
+      update.params = s.params;
+      update.started = s.started;
+      update.drawn = s.more_drawn;
+      update.last = s.last;
+      update.has_last = s.has_last;
+      mail_.append(s.biases.data(), s.biases.size());
+      mail_.append(s.stops.data(), s.stops.size());
+    }
+    const auto part = [&](std::span<const std::int32_t>& tokens) {
+      const auto count = std::min(tokens.size(), mail_.room());
+      mail_.append(tokens.data(), count);
+      tokens = tokens.subspan(count);
+      return static_cast<std::uint32_t>(count);
+    };
+    update.prompts = part(prompts);
+    update.outputs = part(outputs);
+    if (!prompts.empty() || !outputs.empty()) mail_.send(slots_);  // one update a slot in a page
+  } while (!prompts.empty() || !outputs.empty());
+}
+
+void cuda_sampler::commit() {
+  for (const auto slot : dirty_) {
+    post(slot, seats_[slot]);
+    seats_[slot].sent();
+  }
+  dirty_.clear();
+  mail_.send(slots_);
+}
+
+bool cuda_sampler::simple(const sample_row& row) const {
+  if (row.slot == seats_.size()) return true;  // padding
+  DINFER_ASSERT(row.slot < seats_.size());
+  const seat& s = seats_[row.slot];
+  return simple_row(s.params, s.drawn, row.target);
+}
+
+bool cuda_sampler::simple(std::span<const sample_row> rows) const {
+  return std::all_of(rows.begin(), rows.end(), [&](const sample_row& row) { return simple(row); });
+}
+
+void cuda_sampler::sample(const sample_args& args) {
+  if (args.rows.empty()) return;
+  if (args.tp != nullptr && args.tp->size() > 1) {
+    throw device_error(errc::unsupported, "this sampler draws from whole rows alone");
+  }
+  const auto count = args.logits.rows();  // with padding, which `rows` does not name
+  DINFER_ASSERT(args.logits.type == dtype::f32);
+  DINFER_ASSERT(static_cast<std::int64_t>(args.rows.size()) <= count);
+  DINFER_ASSERT(args.logits.columns() == slots_.vocabulary && dirty_.empty());
+  DINFER_ASSERT(args.arrays.slots.elements() >= count && args.arrays.positions.elements() >= count);
+  DINFER_ASSERT(args.drawn.tokens.elements() >= count);
+  const auto all = simple(args.rows);
+  const bool some = all || std::any_of(args.rows.begin(), args.rows.end(),
+                                       [&](const sample_row& row) { return simple(row); });
+  DINFER_ASSERT(all || (args.arrays.targets && args.drawn.logprobs && args.drawn.top_tokens &&
+                        args.drawn.top_logprobs));
+  for (std::int64_t first = 0; first < count; first += most_draw_rows) {
+    draw_rows rows;
+    rows.rows = static_cast<std::int32_t>(std::min<std::int64_t>(most_draw_rows, count - first));
+    rows.logits = args.logits.as<float>() + first * slots_.vocabulary;
+    rows.slots = args.arrays.slots.as<std::int32_t>() + first;
+    rows.positions = args.arrays.positions.as<std::int32_t>() + first;
+    rows.tokens = args.drawn.tokens.as<std::int32_t>() + first;
+    if (args.arrays.targets) rows.targets = args.arrays.targets.as<std::int32_t>() + first;
+    if (some) draw_simple(slots_, rows, meeting_, stream_);
+    if (all) continue;
+    rows.logprobs = args.drawn.logprobs.as<float>() + first;
+    rows.top_tokens = args.drawn.top_tokens.as<std::int32_t>() + first * most_top;
+    rows.top_logprobs = args.drawn.top_logprobs.as<float>() + first * most_top;
+    draw_others(slots_, rows, stream_);
+  }
+  for (const sample_row& row : args.rows) {
+    if (row.target < 0 && row.slot < seats_.size()) ++seats_[row.slot].drawn;
+  }
+}
+
+void cuda_sampler::fill_last(tensor ids, tensor slots) {
+  DINFER_ASSERT(ids.elements() == slots.elements() && dirty_.empty());
+  cuda::fill_last(slots_, ids.as<std::int32_t>(), slots.as<std::int32_t>(), ids.elements(),
+                  stream_);
+}
+
+}  // namespace
+
+std::unique_ptr<sampler> make_cuda_sampler(device& device, cudaStream_t stream, std::uint32_t slots,
+                                           std::int64_t vocabulary) {
+  DINFER_ASSERT(slots < (1U << 20) && vocabulary > 0 && vocabulary <= most_vocabulary);
+  return std::make_unique<cuda_sampler>(device, stream, slots, vocabulary);
+}
+
+std::size_t cuda_sampler_bytes(std::uint32_t slots, std::int64_t vocabulary) {
+  const std::size_t each = sizeof(slot_params) + sizeof(std::int32_t) + sizeof(std::uint32_t);
+  const std::size_t seat = most_biases * sizeof(token_bias) +
+                           most_stop_tokens * sizeof(std::int32_t) +
+                           counts_width_of(vocabulary) * sizeof(std::uint16_t);
+  const std::size_t meeting = most_draw_rows * (sizeof(unsigned long long) + sizeof(std::uint32_t));
+  return (slots + std::size_t{1}) * each + slots * seat + meeting + update_mail::page_bytes();
+}
+
+}  // namespace dinfer::kernels::cuda

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// See config_defaults.hpp.
+#include "runtime/base/config_defaults.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+namespace dinfer::runtime {
+namespace {
+
+constexpr std::uint32_t cpu_batched_tokens = 512, cuda_batched_tokens = 8192;
+constexpr double cuda_memory_fraction = 0.92;
+
+// The value of an environment variable that names an absolute path; else empty.
+std::string path_in(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr && value[0] == '/' ? value : std::string();
+}
+
+}  // namespace
+
+bool on_cuda(const cluster_config& config) {
+  return std::any_of(config.nodes.begin(), config.nodes.end(), [](const node_section& node) {
+    return std::any_of(node.devices.begin(), node.devices.end(),
+                       [](const std::string& device) { return device.starts_with("cuda:"); });
+  });
+}
+
+std::uint32_t batched_tokens(std::uint32_t configured, bool cuda) {
+  if (configured != 0) return configured;
+  return cuda ? cuda_batched_tokens : cpu_batched_tokens;
+}
+
+std::uint32_t batched_tokens(const cluster_config& config) {
+  return batched_tokens(config.scheduler.max_num_batched_tokens, on_cuda(config));
+}
+
+kernels::dtype activation_type(dtype_choice configured, bool cuda) {
+  switch (configured) {
+    case dtype_choice::float32:
+      return kernels::dtype::f32;
+    case dtype_choice::bfloat16:
+      return kernels::dtype::bf16;
+    case dtype_choice::float16:
+      return kernels::dtype::f16;
+    case dtype_choice::automatic:
+      break;
+  }
+  return cuda ? kernels::dtype::bf16 : kernels::dtype::f32;
+}
+
+kernels::dtype activation_type(const cluster_config& config) {
+  return activation_type(config.model.dtype, on_cuda(config));
+}
+
+double memory_fraction(const cluster_config& config) {
+  return config.cache.fraction > 0 ? config.cache.fraction : cuda_memory_fraction;
+}
+
+std::string tuning_directory(const cluster_config& config) {
+  const std::string& configured = config.cuda.tuning_directory;
+  if (configured == "off") return {};
+  if (!configured.empty()) return configured;
+  std::filesystem::path base = path_in("XDG_CACHE_HOME");
+  if (const auto home = path_in("HOME"); base.empty() && !home.empty())
+    base = std::filesystem::path(home) / ".cache";
+  return base.empty() ? std::string() : (base / "dinfer").string();
+}
+
+}  // namespace dinfer::runtime

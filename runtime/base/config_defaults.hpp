@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// What keys that were left open mean on the devices that are listed. Pure, but for the environment
+// in tuning_directory(); any thread.
+#pragma once
+
+#include "dinfer/config.hpp"
+#include "kernels/tensor.hpp"
+
+#include <cstdint>
+#include <string>
+
+namespace dinfer::runtime {
+
+// Whether a GPU is listed; check_config refuses other devices beside it.
+bool on_cuda(const cluster_config& config);
+
+// Of one step: as configured; else 512 on CPUs, what one computes in a second, and 8192 on GPUs.
+std::uint32_t batched_tokens(std::uint32_t configured, bool cuda);
+std::uint32_t batched_tokens(const cluster_config& config);
+
+// Of activations and KV pages: as configured; else f32 on CPUs and bf16 on GPUs.
+kernels::dtype activation_type(dtype_choice configured, bool cuda);
+kernels::dtype activation_type(const cluster_config& config);
+
+// Of a GPU's memory, for everything: as configured, else 0.92.
+double memory_fraction(const cluster_config& config);
+
+// Where GPUs keep which GEMM was fastest: as configured; else dinfer in $XDG_CACHE_HOME or in
+// ~/.cache. Empty: nowhere ("off", or neither variable is set).
+std::string tuning_directory(const cluster_config& config);
+
+}  // namespace dinfer::runtime

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names, shapes, seeds and steps of made-up tensors. Steps are chosen so that activations keep
+// their size over many layers and that greedy answers differ: a matrix has a standard deviation of
+// about 1 / sqrt(columns), an embedding one of about 1, gains are close to 1.
+#include "runtime/weights/random_source.hpp"
+
+#include "runtime/base/mapped_file.hpp"
+#include "runtime/models/config_json.hpp"
+#include "runtime/weights/fingerprint.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+namespace dinfer::runtime {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t largest_file = 1 << 20;
+
+// FNV-1a (Fowler, Noll, Vo) over the model's seed and the tensor's name.
+std::uint64_t seed_of(std::uint64_t model, std::string_view name) noexcept {
+  std::uint64_t hash = 0xCBF29CE484222325ULL;
+  const auto add = [&hash](std::uint64_t byte) { hash = (hash ^ byte) * 0x100000001B3ULL; };
+  for (int shift = 0; shift < 64; shift += 8) add(model >> shift & 0xFF);
+  for (const char c : name) add(static_cast<unsigned char>(c));
+  return hash;
+}
+
+// A power of two, so that every float type holds k * step exactly.
+float step_for(double deviation) noexcept {
+  const double of_k = std::sqrt((255.0 * 255.0 - 1) / 12);  // k is uniform in -127..127
+  return static_cast<float>(std::exp2(std::round(std::log2(deviation / of_k))));
+}
+
+class tensor_list {
+ public:
+  explicit tensor_list(std::uint64_t seed) : seed_(seed) {}
+
+  void matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
+    matrix(name, rows, columns, 1 / std::sqrt(static_cast<double>(columns)));
+  }
+  void matrix(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation) {
+    add(name, kernels::dtype::bf16, {rows, columns}, step_for(deviation), 0);
+  }
+  void gain(const std::string& name, std::int64_t size) {
+    add(name, kernels::dtype::f32, {size}, 0x1p-10F, 1);
+  }
+  std::vector<stored_tensor> take() { return std::move(tensors_); }
+
+ private:
+  void add(const std::string& name, kernels::dtype type, std::vector<std::int64_t> shape,
+           float step, float offset) {
+    tensors_.push_back({name, type, std::move(shape), {}, {seed_of(seed_, name), step, offset}});
+  }
+  std::uint64_t seed_;
+  std::vector<stored_tensor> tensors_;
+};
+
+std::vector<stored_tensor> tensors_of(const model_shape& shape, std::uint64_t seed) {
+  const std::int64_t query = std::int64_t{shape.heads} * shape.head_dim;
+  const std::int64_t kv = std::int64_t{shape.kv_heads} * shape.head_dim;
+  tensor_list out(seed);
+  // A tied head with rows as large as an embedding's would draw the last token for ever.
+  if (shape.tied_embeddings) out.matrix("token_embd.weight", shape.vocabulary, shape.hidden);
+  else out.matrix("token_embd.weight", shape.vocabulary, shape.hidden, 1.0);
+  for (std::int32_t i = 0; i < shape.layers; ++i) {
+    const std::string layer = fmt::format("blk.{}.", i);
+    out.gain(layer + "attn_norm.weight", shape.hidden);
+    out.matrix(layer + "attn_q.weight", query, shape.hidden);
+    out.matrix(layer + "attn_k.weight", kv, shape.hidden);
+    out.matrix(layer + "attn_v.weight", kv, shape.hidden);
+    out.matrix(layer + "attn_output.weight", shape.hidden, query);
+    out.gain(layer + "ffn_norm.weight", shape.hidden);
+    out.matrix(layer + "ffn_gate.weight", shape.mlp, shape.hidden);
+    out.matrix(layer + "ffn_up.weight", shape.mlp, shape.hidden);
+    out.matrix(layer + "ffn_down.weight", shape.hidden, shape.mlp);
+  }
+  out.gain("output_norm.weight", shape.hidden);
+  if (!shape.tied_embeddings) out.matrix("output.weight", shape.vocabulary, shape.hidden);
+  return out.take();
+}
+
+// "models/llama-3.1-8b/config.json" is "llama-3.1-8b".
+std::string name_of(const std::string& file) {
+  std::error_code ignored;
+  const fs::path whole = fs::absolute(file, ignored).lexically_normal();
+  const std::string folder = whole.parent_path().filename().string();
+  return folder.empty() ? whole.stem().string() : folder;
+}
+
+class random_source final : public weight_source {
+ public:
+  random_source(std::string text, std::string name, std::uint64_t seed,
+                std::vector<stored_tensor> tensors)
+      : text_(std::move(text)), name_(std::move(name)), seed_(seed), tensors_(std::move(tensors)) {
+    for (const stored_tensor& t : tensors_) by_name_.push_back(&t);
+    std::sort(by_name_.begin(), by_name_.end(), [](auto* a, auto* b) { return a->name < b->name; });
+  }
+  random_source(const random_source&) = delete;
+  random_source& operator=(const random_source&) = delete;
+
+  const std::vector<stored_tensor>& tensors() const noexcept override { return tensors_; }
+  const stored_tensor* find(std::string_view name) const noexcept override {
+    const auto at =
+        std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                         [](const stored_tensor* t, std::string_view n) { return t->name < n; });
+    return at != by_name_.end() && (*at)->name == name ? *at : nullptr;
+  }
+  std::optional<std::string_view> text(std::string_view key) const override {
+    if (key == config_json_key) return text_;
+    if (key == model_name_key) return name_;
+    return std::nullopt;
+  }
+  std::optional<std::int64_t> integer(std::string_view) const override { return std::nullopt; }
+  std::optional<double> number(std::string_view) const override { return std::nullopt; }
+  std::optional<bool> boolean(std::string_view) const override { return std::nullopt; }
+  std::optional<std::span<const std::string_view>> texts(std::string_view) const override {
+    return std::nullopt;
+  }
+  std::optional<std::vector<std::int64_t>> integers(std::string_view) const override {
+    return std::nullopt;
+  }
+  std::optional<std::vector<double>> numbers(std::string_view) const override {
+    return std::nullopt;
+  }
+  std::string_view format() const noexcept override { return config_json_key; }
+  std::uint64_t file_bytes() const noexcept override { return text_.size(); }
+  std::string fingerprint(bool /*full*/) const override {
+    const std::string all = fmt::format("{}\nmade up 1, seed {}\n", text_, seed_);
+    return fingerprint_of(std::as_bytes(std::span(all)), 0, true);
+  }
+
+ private:
+  std::string text_, name_;
+  std::uint64_t seed_;
+  std::vector<stored_tensor> tensors_;
+  std::vector<const stored_tensor*> by_name_;
+};
+
+}  // namespace
+
+result<std::unique_ptr<weight_source>> parse_random(std::string_view text, const std::string& file,
+                                                    std::uint64_t seed) {
+  const std::string name = name_of(file);
+  DINFER_TRY(const model_shape shape, parse_config_json(text, file, name));
+  return std::make_unique<random_source>(std::string(text), name, seed, tensors_of(shape, seed));
+}
+
+result<std::unique_ptr<weight_source>> open_random(const std::string& path, std::uint64_t seed) {
+  if (path.empty())
+    return fail(errc::invalid_argument,
+                "model.path is empty; with format = \"random\" it names a config.json",
+                "model.path");
+  std::error_code problem;
+  const bool folder = fs::is_directory(path, problem);
+  const std::string file = folder ? (fs::path(path) / "config.json").string() : path;
+  if (folder && !fs::exists(file, problem))
+    return fail(errc::not_found, path + ": the directory holds no config.json", path);
+  DINFER_TRY(const auto mapped, mapped_file::open(file));
+  const auto bytes = mapped.bytes();
+  if (bytes.size() > largest_file)
+    return fail(errc::bad_file,
+                fmt::format("{}: has {} bytes; a config.json has at most 1 MB", file, bytes.size()),
+                file);
+  return parse_random({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, file, seed);
+}
+
+}  // namespace dinfer::runtime

@@ -176,7 +176,8 @@ __device__ __forceinline__ void consume(const attention_shape& a, const query_ti
                                         shared_barriers& barriers) {
   using space = shared_space<D>;
   const int thread = static_cast<int>(threadIdx.x % group_threads);
-  const int part = uniform(static_cast<int>(threadIdx.x / group_threads)) - 1, other = 1 - part;
+  const int part = warp_uniform(static_cast<int>(threadIdx.x / group_threads)) - 1,
+            other = 1 - part;
   const int first_row = part * group_rows;
   const bool speaker = thread % 32 == 0;  // one thread of a warp frees what the warp has read
   load_queries<T, D>(a, tile, first_row, thread, shared);

@@ -43,7 +43,7 @@ struct shared_space {
 };
 
 // Numbers that all lanes share; the compiler believes it after a shuffle.
-__device__ __forceinline__ int uniform(int v) { return __shfl_sync(whole_warp, v, 0); }
+__device__ __forceinline__ int warp_uniform(int v) { return __shfl_sync(whole_warp, v, 0); }
 
 // What the rows of a query tile see.
 struct key_span {
@@ -51,8 +51,8 @@ struct key_span {
   int first_tile, tiles;
 
   __device__ __forceinline__ key_span(const attention_shape& a, const query_tile& tile)
-      : first_position(uniform(tile.position(tile.first_row))),
-        last_position(uniform(tile.position(min(tile.first_row + tile_rows, tile.rows) - 1))),
+      : first_position(warp_uniform(tile.position(tile.first_row))),
+        last_position(warp_uniform(tile.position(min(tile.first_row + tile_rows, tile.rows) - 1))),
         window(a.window > 0 ? a.window : no_window),
         first_tile(first_key() / key_tile),
         tiles(last_position / key_tile + 1 - first_tile) {}

@@ -1,66 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention over prompts on a GPU: against the CPU backend over ragged batches, and that a prompt's
 // bits do not depend on how it is cut into steps, nor on what else is in them.
-#include "tests/kernels/cuda/gpu_support.hpp"
-#include "tests/kernels/cuda/paged_prompts.hpp"
+#include "tests/kernels/cuda/attend.hpp"
 
 using namespace dinfer;
 using namespace dinfer::kernels;
 using namespace dinfer::tests;
 
 namespace {
-
-// Of all tokens; [query heads * head_dim] each. `type`: of the device's activations and pages.
-std::vector<float> attend(device& d, dtype type, const head_shape& w, const paged_step& s,
-                          std::int32_t decodes) {
-  const std::int64_t tokens = s.tokens();
-  const auto qkv = filled(d, type, s.qkv, tokens, w.qkv_columns());
-  const auto memory = filled(d, type, s.memory, s.memory.size());
-  const auto out = poisoned(d, type, tokens, w.out_columns());
-  const auto positions = indices(d, s.positions), of = indices(d, s.token_sequence);
-  const auto begin = indices(d, s.query_begin), context = indices(d, s.context);
-  const auto rows = indices(d, s.table_rows);
-  const auto table = indices(d, s.table, s.table_rows.size(), s.table_width);
-  step_batch batch;
-  batch.tokens = s.tokens();
-  batch.sequences = static_cast<std::int32_t>(s.context.size());
-  batch.decodes = decodes;
-  batch.positions = positions;
-  batch.token_sequence = of;
-  batch.query_begin = begin;
-  batch.context = context;
-  batch.table_rows = rows;
-  batch.block_table = table;
-  std::vector<std::int32_t> kv_of_query;
-  for (std::int32_t k = 0; k < w.kv_heads(); ++k) {
-    kv_of_query.insert(kv_of_query.end(),
-                       static_cast<std::size_t>(w.groups[static_cast<std::size_t>(k)]), k);
-  }
-  attention_args args;
-  args.qkv = qkv;
-  args.query_heads = w.query_heads();
-  args.head_dim = w.head_dim;
-  args.kv_of_query = kv_of_query;
-  args.scale = w.scale();
-  args.window = w.window;
-  args.batch = &batch;
-  args.pages = {memory.data(), type, s.pages, s.layers, w.kv_heads(), w.block_size, w.head_dim};
-  args.layer = s.layer;
-  args.out = out;
-  d.ops().attention(args);
-  return out.values();
-}
-
-void reserve(device& d, const head_shape& w) {
-  step_limits limits;
-  limits.tokens = 8192;
-  limits.sequences = 64;
-  limits.context = 8192;
-  limits.query_heads = w.query_heads();
-  limits.kv_heads = w.kv_heads();
-  limits.head_dim = w.head_dim;
-  d.ops().reserve(limits);
-}
 
 std::vector<head_shape> shapes() {
   return {

@@ -89,7 +89,9 @@ node_parts fake_parts(const cluster_config& config, fake_parts_options options) 
   parts.make_plan = [](const cluster_config& c, const std::vector<runtime::host_facts>&) {
     return plan_fakes(c);
   };
-  parts.host = [] { return runtime::host_facts{}; };
+  parts.host = [](const node_section&) -> result<runtime::host_facts> {
+    return runtime::host_facts{};
+  };
   parts.random = [] { return std::uint64_t{1}; };
   parts.build = build_id();
   parts.protocol = protocol_version;

@@ -16,12 +16,12 @@ struct host_words {
   std::uint32_t cores = 1;
   std::int32_t first_core = 0;
   std::uint64_t memory_bytes = 0;
-  std::vector<std::uint64_t> device_bytes;
+  std::vector<std::uint64_t> device_bytes, device_free_bytes;
   std::string machine;
   static auto fields(auto& x, auto&& f) {
     return f("host_words", named{"cores", x.cores}, named{"first_core", x.first_core},
              named{"memory_bytes", x.memory_bytes}, named{"device_bytes", x.device_bytes},
-             named{"machine", x.machine});
+             named{"device_free_bytes", x.device_free_bytes}, named{"machine", x.machine});
   }
 };
 

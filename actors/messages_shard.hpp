@@ -53,7 +53,17 @@ struct start_cache {
     return f("start_cache", named{"blocks", x.blocks}, named{"epoch", x.epoch});
   }
 };
-DINFER_EMPTY_MESSAGE(shard_ready);
+struct phase_word {
+  std::string name;
+  std::uint32_t ms = 0;
+  static auto fields(auto& x, auto&& f) {
+    return f("phase_word", named{"name", x.name}, named{"ms", x.ms});
+  }
+};
+struct shard_ready {
+  std::vector<phase_word> phases;  // of the start, as far as it has come
+  static auto fields(auto& x, auto&& f) { return f("shard_ready", named{"phases", x.phases}); }
+};
 
 // A shard tells the supervisor.
 struct load_progress {

@@ -113,19 +113,25 @@ result<void> node_process::impl::start() {
   auto& parts = options.parts;
   DINFER_TRY(const auto head, parts.read_model(*config));
   const auto& mine = config->nodes[options.node_index];
-  hello ours{mine.name,
-             static_cast<std::uint32_t>(options.node_index),
-             parts.build,
-             parts.protocol,
-             parts.config_text,
-             head.fingerprint,
-             words_of(parts.host())};
+  runtime::phase_clock clock;
+  const auto end_phase = [&](const char* phase) {
+    clock.end(phase);
+    if (parts.on_phase) parts.on_phase(phase, clock.phases().back().ms / 1e3);
+  };
+  DINFER_TRY(const auto host, parts.host(mine));
+  end_phase("find_devices");
+  hello ours{mine.name,         static_cast<std::uint32_t>(options.node_index),
+             parts.build,       parts.protocol,
+             parts.config_text, head.fingerprint,
+             words_of(host)};
   settings = std::make_unique<system_config>(
       system_options{config->health, parts.protocol, config->nodes.size() > 1, false});
   system = std::make_unique<caf::actor_system>(*settings);
   system->await_actors_before_shutdown(false);
+  clock.resume();
   for (const auto& [index, section] : gateways_of(*config, options.node_index))
     DINFER_CHECK(start_gateway(index, section, head.served));
+  end_phase("http");
   if (config->nodes.size() > 1) dialer = spawn_state<actors::dialer>(*system, true, dialer_setup{});
   if (options.node_index == 0) spawn_first(ours);
   DINFER_CHECK(publish());
@@ -162,8 +168,8 @@ void node_process::impl::spawn_first(const hello& ours) {
   supervisor = spawn_state<actors::supervisor>(
       *system, false,
       supervisor_setup{config, options.parts.make_plan, dialer, true, options.parts.steps_ahead,
-                       on_stats, options.on_progress, options.on_plan, options.on_ready,
-                       options.on_error});
+                       on_stats, options.parts.on_phase, options.on_progress, options.on_plan,
+                       options.on_ready, options.on_error});
   directory =
       spawn_state<actors::directory>(*system, false, directory_setup{config, ours, supervisor});
 }

@@ -2,6 +2,8 @@
 // See orders.hpp.
 #include "actors/orders.hpp"
 
+#include "runtime/base/config_defaults.hpp"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -62,11 +64,13 @@ result<void> admit(const hello& ours, const hello& theirs, const cluster_config&
 }
 
 host_words words_of(const runtime::host_facts& host) {
-  return {host.cores, host.first_core, host.memory_bytes, host.device_bytes, host.machine};
+  return {host.cores,        host.first_core,        host.memory_bytes,
+          host.device_bytes, host.device_free_bytes, host.machine};
 }
 
 runtime::host_facts facts_of(const host_words& host) {
-  return {host.cores, host.first_core, host.memory_bytes, host.device_bytes, host.machine};
+  return {host.cores,        host.first_core,        host.memory_bytes,
+          host.device_bytes, host.device_free_bytes, host.machine};
 }
 
 shard_order order_of(const cluster_plan& plan, std::size_t rank) {
@@ -98,14 +102,20 @@ result<runtime::runner_options> options_of(const shard_order& order, const clust
   out.device = order.device;
   if (order.cpu_threads != 0) out.device_options.cpu_threads = order.cpu_threads;
   out.device_options.first_core = order.first_core;
+  out.device_options.activation = runtime::activation_type(config);
+  out.device_options.batch_invariant = config.scheduler.batch_invariant;
   out.model_path = config.model.path;
+  out.format = config.model.format;
+  out.seed = config.model.seed;
   out.dequantize = config.model.dequantize;
   out.max_model_len = order.max_model_len;
   out.max_num_seqs = config.scheduler.max_num_seqs;
-  out.max_num_batched_tokens = config.scheduler.max_num_batched_tokens;
+  out.max_num_batched_tokens = runtime::batched_tokens(config);
   out.block_size = config.cache.block_size;
   out.cache_bytes = order.cache_bytes;
+  out.memory_fraction = runtime::memory_fraction(config);
   out.cache_blocks = config.cache.blocks;
+  out.graphs = config.cuda.graphs;
   out.layout.rank = static_cast<std::int32_t>(order.rank);
   out.layout.stage = order.stage;
   out.layout.stages = order.stages;
@@ -129,7 +139,7 @@ result<runtime::scheduler_config> scheduler_config_of(const cluster_config& conf
   runtime::scheduler_config out;
   const auto& s = config.scheduler;
   out.max_num_seqs = s.max_num_seqs;
-  out.max_num_batched_tokens = s.max_num_batched_tokens;
+  out.max_num_batched_tokens = runtime::batched_tokens(config);
   out.max_model_len = plan.max_model_len;
   out.max_queued_requests = s.max_queued_requests != 0 ? s.max_queued_requests : 4 * s.max_num_seqs;
   out.max_queued_tokens =

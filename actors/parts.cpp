@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The real parts of a node: model files, the CPU's runner and transport, the HTTP server. See
-// parts.hpp.
+// The real parts of a node: model files, what the host has, runners and the CPU's transport, the
+// HTTP server. See parts.hpp.
 #include "actors/parts.hpp"
 
 #include "actors/fake_parts.hpp"
 #include "dinfer/version.hpp"
+#include "kernels/device.hpp"
 #include "net/comm/transport.hpp"
 #include "net/openai/engine_metrics.hpp"
+#include "runtime/base/config_defaults.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/base/toml_config.hpp"
 #include "runtime/models/model.hpp"
+#include "runtime/tokenizer/model_words.hpp"
 #include "runtime/weights/source.hpp"
 
 #include <sched.h>
@@ -19,6 +22,8 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <mutex>
 #include <random>
 #include <utility>
 
@@ -80,34 +85,64 @@ front_factory http_fronts(std::shared_ptr<runtime::metrics_registry> metrics) {
   };
 }
 
+// The file's name; of a config.json its folder's, since all are called alike.
 std::string served_name_of(const cluster_config& config) {
   if (!config.model.served_name.empty()) return config.model.served_name;
   if (config.model.path.empty()) return "fake";
-  return std::filesystem::path(config.model.path).stem().string();
+  const std::filesystem::path path = config.model.path;
+  if (config.model.format != load_format::random) return path.stem().string();
+  const bool folder = path.extension() != ".json" && !path.filename().empty();
+  const auto name = (folder ? path : path.parent_path()).filename().string();
+  return name.empty() ? path.stem().string() : name;
+}
+
+result<std::unique_ptr<runtime::weight_source>> open_model(const cluster_config& config) {
+  return runtime::open_weights(config.model.path, config.model.format, config.model.seed);
 }
 
 result<model_head> read_head(const cluster_config& config) {
-  DINFER_TRY(const auto source, runtime::open_weights(config.model.path));
+  DINFER_TRY(const auto source, open_model(config));
   DINFER_TRY(const auto shape, runtime::read_model_shape(*source));
+  DINFER_TRY(auto words, runtime::open_words(*source, config.model.tokenizer, shape.vocabulary));
   model_head head;
-  head.fingerprint = source->fingerprint(false);
+  head.fingerprint = source->fingerprint(false) + words.fingerprint;
   head.served.name = served_name_of(config);
   head.served.root = config.model.path;
   const auto trained = static_cast<std::uint32_t>(shape.max_positions);
   head.served.max_model_len =
       config.model.max_model_len != 0 ? config.model.max_model_len : trained;
   head.served.eos_tokens = shape.eos_tokens;
-  DINFER_TRY(head.served.words, runtime::make_tokenizer(*source));
-  if (const auto text = source->text("tokenizer.chat_template")) {
+  head.served.words = std::move(words.words);
+  if (!words.chat_template.empty()) {
     // Without it completions still work: a template that we cannot read is no reason not to start.
-    if (auto chat = runtime::chat_template::parse(*text))
+    if (auto chat = runtime::chat_template::parse(words.chat_template))
       head.served.chat = std::make_shared<const runtime::chat_template>(std::move(*chat));
     else DINFER_LOG_WARN("no chat: {}", chat.error().message);
   }
   return head;
 }
 
-runtime::host_facts this_host() {
+// Memory of the devices that have their own: asked before anything is loaded, so that a GPU that
+// cannot be used is told at once.
+result<void> ask_devices(const node_section& here, runtime::host_facts& host) {
+  for (const std::string& device : here.devices) {
+    kernels::device_memory memory;
+    if (device.starts_with("cuda:")) {
+      auto asked = kernels::query_memory(device);
+      if (!asked)
+        return fail(errc::unsupported,
+                    asked.error().message +
+                        "; to serve on the CPU list devices = [\"cpu:0\"] (--devices cpu:0)",
+                    device);
+      memory = *asked;
+    }
+    host.device_bytes.push_back(memory.total_bytes);
+    host.device_free_bytes.push_back(memory.free_bytes);
+  }
+  return {};
+}
+
+result<runtime::host_facts> this_host(const node_section& here) {
   runtime::host_facts host;
   cpu_set_t cores;
   CPU_ZERO(&cores);
@@ -121,17 +156,20 @@ runtime::host_facts this_host() {
     host.memory_bytes = static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page);
   // Nodes that run under one kernel share its cores and memory.
   std::ifstream("/proc/sys/kernel/random/boot_id") >> host.machine;
+  DINFER_CHECK(ask_devices(here, host));
   return host;
 }
 
 result<cluster_plan> plan_model(const cluster_config& config,
                                 const std::vector<runtime::host_facts>& hosts) {
-  DINFER_TRY(const auto source, runtime::open_weights(config.model.path));
+  DINFER_TRY(const auto source, open_model(config));
   DINFER_TRY(const auto shape, runtime::read_model_shape(*source));
   DINFER_TRY(const auto* factory, runtime::find_model(shape.architecture));
   DINFER_TRY(const auto weights, factory->estimate(shape, *source));
-  const auto facts =
-      hosts.empty() ? std::vector<runtime::host_facts>(config.nodes.size(), this_host()) : hosts;
+  auto facts = hosts;  // none: a plan for people, as if every node were this host
+  for (std::size_t i = facts.size(); i < config.nodes.size(); ++i) {
+    DINFER_TRY(facts.emplace_back(), this_host(config.nodes[i]));
+  }
   DINFER_TRY(const auto placed, runtime::place(config, shape, weights, facts));
   cluster_plan plan;
   plan.stages = placed.pipeline_parallel_size;
@@ -139,9 +177,11 @@ result<cluster_plan> plan_model(const cluster_config& config,
   plan.max_model_len = placed.max_model_len;
   plan.eos_tokens = shape.eos_tokens;
   plan.text = runtime::render_plan(placed, config, shape);
+  // What a GPU has left is measured on it, once everything else is there.
+  const bool measured = runtime::on_cuda(config) && config.cache.memory_bytes == 0;
   for (const auto& rank : placed.ranks)
     plan.ranks.push_back({rank.layout, static_cast<std::uint32_t>(rank.node), rank.device,
-                          rank.cpu_threads, rank.first_core, rank.cache_bytes});
+                          rank.cpu_threads, rank.first_core, measured ? 0 : rank.cache_bytes});
   return plan;
 }
 
@@ -153,7 +193,28 @@ result<std::unique_ptr<runtime::runner>> make_real_runner(const runtime::runner_
   wires.choice = config.cpu.transport;
   wires.timeout = options.collective_timeout;
   wires.name = here.name + "/" + options.device;
-  return runtime::make_model_runner(options, net::make_cpu_transport(wires));
+  auto own = options;
+  if (options.device.starts_with("cuda:"))
+    own.device_options.tuning_directory = runtime::tuning_directory(config);
+  return runtime::make_model_runner(own, net::make_cpu_transport(wires));
+}
+
+// A gauge for each phase of a start.
+std::function<void(const std::string&, double)> phase_gauges(
+    std::shared_ptr<runtime::metrics_registry> metrics) {
+  struct gauges {
+    std::mutex mutex;
+    std::map<std::string, runtime::gauge*> by_phase;
+  };
+  return [metrics = std::move(metrics), known = std::make_shared<gauges>()](
+             const std::string& phase, double seconds) {
+    const std::lock_guard lock(known->mutex);
+    auto& gauge = known->by_phase[phase];
+    if (gauge == nullptr)
+      gauge = &metrics->make_gauge("dinfer_start_seconds",
+                                   "Seconds that a phase of the start took.", {{"phase", phase}});
+    gauge->set(seconds);
+  };
 }
 
 // The engine's gauges and counters follow the scheduler.
@@ -189,6 +250,7 @@ node_parts default_parts(const cluster_config& config,
   parts.host = this_host;
   parts.random = random_number;
   parts.on_stats = feed_metrics(served_name_of(config), metrics);
+  parts.on_phase = phase_gauges(metrics);
   parts.make_front = http_fronts(std::move(metrics));
   if (!config.model.path.empty()) parts.read_model = read_head;
   if (all_fake(config)) return parts;

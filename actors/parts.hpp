@@ -77,10 +77,14 @@ struct node_parts {
   std::function<result<cluster_plan>(const cluster_config&,
                                      const std::vector<runtime::host_facts>& hosts)>
       make_plan;
-  std::function<runtime::host_facts()> host;  // this one
+  // This one, as `here` lists its devices. Error: unsupported, a device that is not there.
+  std::function<result<runtime::host_facts>(const node_section& here)> host;
   // Called as `steps`, `cache` and the queues change, from the scheduler's thread, and with the
   // start of every life of the engine. May be empty.
   std::function<void(const runtime::scheduler_stats&)> on_stats;
+  // Seconds that a phase of the start took, of the slowest rank; on the first node, but for "http"
+  // from any thread that calls node_process::start(). May be empty.
+  std::function<void(const std::string& phase, double seconds)> on_phase;
   std::function<std::uint64_t()> random;  // start of request counters
   std::uint32_t steps_ahead = 1;          // plans sent before a result is back; 0: to measure
 

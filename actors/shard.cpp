@@ -87,7 +87,7 @@ result<void> shard::connect(const connect_shard& order) {
   return runner_->connect(order.cards, milliseconds(order.deadline_ms));
 }
 
-result<void> shard::start(const start_cache& order, const scheduler_actor& scheduler) {
+result<shard_ready> shard::start(const start_cache& order, const scheduler_actor& scheduler) {
   DINFER_CHECK(check_loaded("start_cache"));
   DINFER_CHECK(runner_->start_cache(order.blocks, order.epoch));
   epoch_ = order.epoch;
@@ -105,7 +105,9 @@ result<void> shard::start(const start_cache& order, const scheduler_actor& sched
                                 done.error().message});
     }
   };
-  return {};
+  shard_ready ready;
+  for (const auto& phase : runner_->report().phases) ready.phases.push_back({phase.name, phase.ms});
+  return ready;
 }
 
 void shard::run(const run_step& order) {

@@ -39,7 +39,7 @@ class shard {
   result<cache_offer> size();
   result<shard_card> card();
   result<void> connect(const connect_shard& order);
-  result<void> start(const start_cache& order, const scheduler_actor& scheduler);
+  result<shard_ready> start(const start_cache& order, const scheduler_actor& scheduler);
   void run(const run_step& order);
 
   shard_actor::pointer self_;

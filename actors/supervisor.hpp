@@ -27,6 +27,7 @@ struct supervisor_setup {
   bool detached = true;
   std::uint32_t steps_ahead = 1;
   std::function<void(const runtime::scheduler_stats&)> on_stats;
+  std::function<void(const std::string& phase, double seconds)> on_phase;  // of a start
   // Lines for a person; any may be empty.
   std::function<void(const std::string&)> on_progress, on_plan, on_ready, on_error;
 };
@@ -75,6 +76,8 @@ class supervisor {
   void connect();
   void spawn_stages();
   void start_scheduler();
+  void note_phases(const shard_ready& ready);
+  void say_phases();
   void serve();
   // Asks every rank of `who`; `take(rank, answer)` for each, `next()` after the last. An error ends
   // the attempt; answers of an attempt that has ended are dropped.
@@ -110,6 +113,7 @@ class supervisor {
   std::optional<cluster_plan> plan_;
   std::vector<rank_state> ranks_;
   std::vector<cache_offer> offers_;
+  std::vector<phase_word> phases_;  // of this start, on the slowest rank
   std::vector<std::string> cards_;
   std::vector<stage_actor> stages_;
   scheduler_actor scheduler_;

@@ -216,6 +216,7 @@ void supervisor::start_scheduler() {
   auto config = scheduler_config_of(*setup_.config, *plan_, offers_, epoch_);
   if (!config) return fail(config.error());
   config->max_in_flight = plan_->stages + setup_.steps_ahead;
+  phases_.clear();
   start_cache order;
   order.epoch = epoch_;
   for (const auto& group : config->groups) order.blocks.push_back(group.blocks);
@@ -233,7 +234,29 @@ void supervisor::start_scheduler() {
       [this, order](std::size_t rank) {
         return ask(self_, ranks_[rank].shard, startup_left(), order, scheduler_);
       },
-      [](std::size_t, const shard_ready&) {}, [this] { serve(); });
+      [this](std::size_t, const shard_ready& ready) { note_phases(ready); }, [this] { serve(); });
+}
+
+void supervisor::note_phases(const shard_ready& ready) {
+  for (const phase_word& told : ready.phases) {
+    const auto known = std::find_if(phases_.begin(), phases_.end(),
+                                    [&](const phase_word& p) { return p.name == told.name; });
+    if (known == phases_.end()) phases_.push_back(told);
+    else known->ms = std::max(known->ms, told.ms);
+  }
+}
+
+// How long each phase took; "all" is from when the nodes were waited for.
+void supervisor::say_phases() {
+  const auto all = std::chrono::duration_cast<milliseconds>(serving_since_ - waiting_since_);
+  phases_.push_back({"all", static_cast<std::uint32_t>(all.count())});
+  std::string line;
+  for (const phase_word& part : phases_) {
+    const double seconds = part.ms / 1e3;
+    line += fmt::format("{}{} {:.2f} s", line.empty() ? "start: " : ", ", part.name, seconds);
+    if (setup_.on_phase) setup_.on_phase(part.name, seconds);
+  }
+  say(setup_.on_ready, line);
 }
 
 void supervisor::serve() {
@@ -251,6 +274,7 @@ void supervisor::serve() {
   for (const auto& other : offers_)
     if (!other.blocks.empty()) blocks = std::min(blocks, other.blocks.front());
   say(setup_.on_ready, runtime::render_cache(blocks, offer.block_size, plan_->max_model_len));
+  say_phases();
   say(setup_.on_ready, fmt::format("ready: {} ranks, epoch {}", ranks_.size(), epoch_));
   for (const auto& gateway : setup_.config->gateways) say(setup_.on_ready, curl_line(gateway));
 }

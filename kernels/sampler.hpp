@@ -39,8 +39,9 @@ struct drawn_arrays {
 
 struct sample_args {
   tensor logits;  // f32 [R, vocabulary shard], destroyed
-  // The rows on the host, for what must be known when work is enqueued; a recorded draw (simple()
-  // ones only) is replayed with other rows in the arrays.
+  // The rows on the host, for what must be known when work is enqueued; padding, the last rows of
+  // the arrays, is not among them. A recorded draw, of simple() rows alone, is replayed with other
+  // such rows in the arrays.
   std::span<const sample_row> rows;
   sample_arrays arrays;
   std::span<const std::int64_t> shard_rows;  // rows of the vocabulary of each tp rank, in order

@@ -2,12 +2,13 @@
 // The embedding API: scheduler and one runner in a plain loop, plan, execute, apply.
 #include "dinfer/engine.hpp"
 
+#include "runtime/base/config_defaults.hpp"
 #include "runtime/base/limits.hpp"
 #include "runtime/models/model_config.hpp"
 #include "runtime/parallel/layout.hpp"
 #include "runtime/runner.hpp"
 #include "runtime/schedule/scheduler.hpp"
-#include "runtime/tokenizer/tokenizer.hpp"
+#include "runtime/tokenizer/model_words.hpp"
 #include "runtime/weights/source.hpp"
 
 #include <algorithm>
@@ -68,19 +69,10 @@ namespace {
 constexpr runtime::epoch_id first_epoch = 1;
 constexpr std::chrono::minutes step_deadline{10};  // a CPU may take its time
 
-// Nothing: the device's own.
-std::optional<kernels::dtype> activation_of(dtype_choice choice) {
-  switch (choice) {
-    case dtype_choice::float32:
-      return kernels::dtype::f32;
-    case dtype_choice::bfloat16:
-      return kernels::dtype::bf16;
-    case dtype_choice::float16:
-      return kernels::dtype::f16;
-    case dtype_choice::automatic:
-      break;
-  }
-  return std::nullopt;
+bool on_cuda(const engine_options& options) { return options.device.starts_with("cuda:"); }
+
+std::uint32_t tokens_of_step(const engine_options& options) {
+  return runtime::batched_tokens(options.max_num_batched_tokens, on_cuda(options));
 }
 
 runtime::runner_options runner_options_of(const engine_options& options) {
@@ -88,18 +80,19 @@ runtime::runner_options runner_options_of(const engine_options& options) {
   r.device = options.device;
   r.device_options.cpu_threads =
       options.threads != 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency());
-  r.device_options.activation = activation_of(options.dtype);
+  r.device_options.activation = runtime::activation_type(options.dtype, on_cuda(options));
   r.device_options.batch_invariant = options.batch_invariant;
   r.device_options.tuning_directory = options.tuning_directory;
-  r.graphs = options.cuda_graphs;
-  r.memory_fraction = options.memory_fraction;
   r.model_path = options.model_path;
   r.format = options.format;
+  r.seed = options.seed;
   r.dequantize = options.dequantize;
   r.max_model_len = options.max_model_len;
   r.max_num_seqs = options.max_num_seqs;
-  r.max_num_batched_tokens = options.max_num_batched_tokens;
+  r.max_num_batched_tokens = tokens_of_step(options);
   r.cache_bytes = options.cache_bytes;
+  r.memory_fraction = options.memory_fraction;
+  r.graphs = options.cuda_graphs;
   return r;
 }
 
@@ -118,13 +111,13 @@ runtime::scheduler_config schedule_of(const engine_options& options,
                                       const runtime::cache_size& size) {
   runtime::scheduler_config c;
   c.max_num_seqs = options.max_num_seqs;
-  c.max_num_batched_tokens = options.max_num_batched_tokens;
+  c.max_num_batched_tokens = tokens_of_step(options);
   c.max_model_len = options.max_model_len != 0 ? options.max_model_len
                                                : static_cast<std::uint32_t>(shape.max_positions);
   c.block_size = size.block_size;
   for (const std::uint32_t blocks : size.blocks) c.groups.push_back({blocks, 0});
   c.prefix_caching = options.prefix_caching;
-  c.max_in_flight = options.device.starts_with("cuda:") ? 2 : 1;  // one step ahead
+  c.max_in_flight = on_cuda(options) ? 2 : 1;  // one step ahead
   c.eos_tokens = shape.eos_tokens;
   c.epoch = first_epoch;
   return c;
@@ -139,11 +132,11 @@ engine::~engine() = default;
 
 result<engine> engine::open(const engine_options& options) {
   auto parts = std::make_unique<impl>();
-  DINFER_TRY(parts->source, runtime::open_weights(options.model_path, options.format));
+  DINFER_TRY(parts->source,
+             runtime::open_weights(options.model_path, options.format, options.seed));
   DINFER_TRY(const runtime::model_shape shape, runtime::read_model_shape(*parts->source));
-  if (options.format != load_format::random) {  // made up weights come without words
-    DINFER_TRY(parts->words, runtime::make_tokenizer(*parts->source));
-  }
+  DINFER_TRY(auto words, runtime::open_words(*parts->source, options.tokenizer, shape.vocabulary));
+  parts->words = std::move(words.words);
   const auto layers = static_cast<std::uint32_t>(shape.layers);
   DINFER_TRY(auto layouts, runtime::lay_out(shape, 1, std::span(&layers, 1)));
   runtime::runner_options r = runner_options_of(options);
@@ -187,12 +180,10 @@ result<std::vector<token_event>> engine::step() {
 }
 
 std::vector<token_id> engine::encode(std::string_view text) const {
-  if (!impl_->words) return {};
   return impl_->words->encode(text, false, true);
 }
 
 std::string engine::decode(std::span<const token_id> tokens) const {
-  if (!impl_->words) return {};
   return impl_->words->decode(tokens, true);
 }
 
@@ -238,6 +229,12 @@ result<std::vector<std::vector<token_id>>> engine::generate(
 
 result<std::vector<std::string>> engine::generate(std::span<const std::string> prompts,
                                                   const sampling_params& sampling) {
+  if (!impl_->words->has_words())
+    return fail(
+        errc::unsupported,
+        "the model has no tokeniser and takes prompts as token ids; engine_options::tokenizer "
+        "names one",
+        "tokenizer");
   std::vector<std::vector<token_id>> tokens;
   for (const std::string& p : prompts) tokens.push_back(encode(p));
   DINFER_TRY(const auto outputs, generate(tokens, sampling));

@@ -34,8 +34,9 @@ class model_runner final : public runner {
  public:
   model_runner(const runner_options& options, std::unique_ptr<transport> wires,
                std::unique_ptr<weight_source> source, std::unique_ptr<kernels::device> device,
-               std::unique_ptr<model> m, std::vector<std::int64_t> shard_rows)
+               std::unique_ptr<model> m, std::vector<std::int64_t> shard_rows, phase_clock clock)
       : options_(options),
+        clock_(std::move(clock)),
         source_(std::move(source)),
         device_(std::move(device)),
         model_(std::move(m)),
@@ -65,6 +66,7 @@ class model_runner final : public runner {
   void report_failure(error why, const result_sink& sink);
 
   runner_options options_;
+  phase_clock clock_;
   std::unique_ptr<weight_source> source_;  // until the model is loaded
   std::unique_ptr<kernels::device> device_;
   std::unique_ptr<model> model_;
@@ -97,14 +99,17 @@ shard_limits model_runner::limits(std::span<const std::uint32_t> blocks) const {
 result<void> model_runner::load(const load_progress& progress) {
   if (loaded_) return fail(errc::internal, "the model is loaded already");
   const auto begin = steady::now();
+  clock_.resume();
   try {
     DINFER_CHECK(model_->load(*source_, *device_, {options_.dequantize}, progress));
     device_->synchronize();  // the file may go now
+    clock_.end("weights");
     steps_.emplace(*device_, *model_, links_, limits({}), shard_rows_,
                    step_options{options_.graphs, options_.collective_timeout});
   } catch (const device_error& e) {
     return tl::unexpected(links_.located(e));
   }
+  clock_.end("workspace");
   source_.reset();
   loaded_ = true;
   if (device_->traits().asynchronous) {
@@ -206,12 +211,14 @@ result<void> model_runner::start_cache(std::span<const std::uint32_t> blocks, ep
   }
   ready_ = reported_ = false;
   if (pump_) pump_->restart();
+  clock_.resume();
   try {
     if (!std::exchange(fresh_links_, false)) links_.reset(epoch);
     take_cache(blocks);
   } catch (const device_error& e) {
     return tl::unexpected(links_.located(e));
   }
+  if (epoch_ == 0) clock_.end("cache");
   epoch_ = epoch;
   step_ = 0;
   ready_ = true;
@@ -279,6 +286,7 @@ rank_report model_runner::report() const {
   r.cache_bytes = cache_.bytes();
   r.device_description = device_->traits().description;
   r.load_ms = load_ms_;
+  r.phases = clock_.phases();
   return r;
 }
 
@@ -322,7 +330,8 @@ result<void> check_options(runner_options& options, const model_shape& shape) {
 
 result<std::unique_ptr<runner>> make_model_runner(const runner_options& options,
                                                   std::unique_ptr<transport> wires) {
-  DINFER_TRY(auto source, open_weights(options.model_path, options.format));
+  phase_clock clock;
+  DINFER_TRY(auto source, open_weights(options.model_path, options.format, options.seed));
   DINFER_TRY(const model_shape shape, read_model_shape(*source));
   DINFER_TRY(const model_factory* factory, find_model(shape.architecture));
   runner_options own = options;
@@ -333,10 +342,12 @@ result<std::unique_ptr<runner>> make_model_runner(const runner_options& options,
   DINFER_CHECK(check_layout(own.layout, stage, shape));
   std::vector<std::int64_t> shard_rows;
   for (const rank_layout& r : stage) shard_rows.push_back(r.vocabulary.size());
+  clock.end("headers");
   DINFER_TRY(auto device, kernels::open_device(own.device, own.device_options));
+  clock.end("open_device");
   auto made = factory->make(shape, own.layout);
   return std::make_unique<model_runner>(own, std::move(wires), std::move(source), std::move(device),
-                                        std::move(made), std::move(shard_rows));
+                                        std::move(made), std::move(shard_rows), std::move(clock));
 }
 
 }  // namespace dinfer::runtime

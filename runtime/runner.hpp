@@ -12,6 +12,7 @@
 #include "runtime/models/model.hpp"
 #include "runtime/parallel/layout.hpp"
 #include "runtime/schedule/step.hpp"
+#include "runtime/start_phases.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -43,6 +44,7 @@ struct runner_options {
   kernels::device_options device_options;
   std::string model_path;
   load_format format = load_format::automatic;
+  std::uint64_t seed = 0;  // of made-up weights
   bool dequantize = false;
   std::uint32_t max_model_len = 0;
   std::uint32_t max_num_seqs = 256;
@@ -66,6 +68,7 @@ struct rank_report {
   std::uint64_t weight_bytes = 0, replicated_bytes = 0, workspace_bytes = 0, cache_bytes = 0;
   std::string device_description;
   std::uint32_t load_ms = 0;
+  std::vector<start_phase> phases;  // in their order, as far as the rank has come
 };
 
 // Called in step order, from execute() or from a thread of the runner.

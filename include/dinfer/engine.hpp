@@ -18,8 +18,11 @@
 namespace dinfer {
 
 struct engine_options {
-  std::string model_path;  // a .gguf file, or a directory that holds one; random: a config.json
-  load_format format = load_format::automatic;
+  std::string model_path;                       // a .gguf file, or a directory that holds one
+  load_format format = load_format::automatic;  // random: model_path is a config.json
+  std::uint64_t seed = 0;                       // of made-up weights
+  std::string tokenizer;  // a .gguf file whose tokeniser serves; empty: the model's own. Made-up
+                          // models without it take and give token ids alone
   std::string device = "cpu:0";                  // or "cuda:0"
   dtype_choice dtype = dtype_choice::automatic;  // of activations; automatic: float32 on CPUs,
                                                  // bfloat16 on CUDA
@@ -29,9 +32,10 @@ struct engine_options {
   std::uint32_t threads = 0;        // of a CPU device; 0: every core
   std::uint32_t max_model_len = 0;  // prompt and output tokens of a sequence; 0: as trained
   std::uint32_t max_num_seqs = 32;  // that run at once; more wait
-  std::uint32_t max_num_batched_tokens = 512;  // prompt and output tokens of one step
-  std::uint64_t cache_bytes = 0;               // of KV cache; 0: decided from free memory
-  double memory_fraction = 0;                  // of a GPU's memory, for everything; 0: decided
+  std::uint32_t max_num_batched_tokens = 0;  // prompt and output tokens of one step; 0: 512 on
+                                             // CPUs, 8192 on CUDA
+  std::uint64_t cache_bytes = 0;             // of KV cache; 0: decided from free memory
+  double memory_fraction = 0;                // of a GPU's memory, for everything; 0: decided
   bool prefix_caching = true;
   bool dequantize = false;  // expand quantised weights at load
 };

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
-#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/types.cuh"
 
 #include <cstdint>
 
@@ -34,12 +34,20 @@ struct query_tile {
   __device__ __forceinline__ std::int32_t position(std::int32_t row) const {
     return first_position + row / group;
   }
-  // Row's head_dim elements start at element (returned value) * head_dim of a [T, heads, head_dim].
-  __device__ __forceinline__ std::int64_t token(std::int32_t row) const {
-    return first_token + row / group;
+  // Where a row's head_dim elements are in qkv and in out.
+  __device__ __forceinline__ std::int64_t query_at(const attention_shape& shape,
+                                                   std::int32_t row) const {
+    return (first_token + row / group) * shape.qkv_columns +
+           (first_head + row % group) * shape.head_dim;
   }
-  __device__ __forceinline__ std::int32_t head(std::int32_t row) const {
-    return first_head + row % group;
+  __device__ __forceinline__ std::int64_t out_at(const attention_shape& shape,
+                                                 std::int32_t row) const {
+    return (std::int64_t{first_token + row / group} * shape.query_heads + first_head +
+            row % group) *
+           shape.head_dim;
+  }
+  __device__ __forceinline__ const std::int32_t* pages(const attention_shape& shape) const {
+    return shape.block_table + shape.table_rows[sequence] * shape.table_width;
   }
 };
 
@@ -91,6 +99,25 @@ __device__ __forceinline__ bool find_tile(const attention_shape& shape, std::int
   return true;
 }
 
+// Of a tile of padding.
+template <class T>
+__device__ void store_zeros(const attention_shape& shape, const query_tile& tile,
+                            std::int32_t tile_rows) {
+  const std::int32_t packs = shape.head_dim / pack<T>::count;
+  const auto threads = static_cast<std::int32_t>(blockDim.x);
+  for (auto i = static_cast<std::int32_t>(threadIdx.x); i < tile_rows * packs; i += threads) {
+    const std::int32_t row = tile.first_row + i / packs;
+    if (row >= tile.rows) break;
+    T* const out = static_cast<T*>(shape.out) + tile.out_at(shape, row);
+    store_pack(out + i % packs * pack<T>::count, pack<T>{});
+  }
+}
+
+// What turns differences of scores into exponents of 2; host.
+inline float exponent_scale(const attention_shape& shape) {
+  return shape.scale * 1.44269504088896340736F;
+}
+
 // Blocks of a grid that find_tile cuts; host.
 inline unsigned tile_blocks(const attention_shape& shape, std::int32_t first_sequence,
                             std::int32_t tokens, std::int32_t tile_rows) {
@@ -103,5 +130,9 @@ inline unsigned tile_blocks(const attention_shape& shape, std::int32_t first_seq
          static_cast<unsigned>(
              first_slot(tokens, most, tile_rows, shape.sequences - first_sequence));
 }
+
+// attend_prefill for f32 and every head_dim, without tensor cores (attention_prefill_generic.cu).
+void attend_prefill_generic(const attention_shape& shape, std::int32_t first_sequence,
+                            std::int32_t tokens, dtype type, cudaStream_t stream);
 
 }  // namespace dinfer::kernels::cuda

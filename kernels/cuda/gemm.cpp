@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/check.hpp"
 #include "kernels/cuda/gemm_exact.hpp"
+#include "kernels/cuda/gemm_skinny.hpp"
 #include "kernels/cuda/read_through.hpp"
 
 #include <cublasLt.h>
@@ -50,8 +51,8 @@ struct descriptors {
   cublasLtMatmulDescOpaque_t operation{};
   cublasLtMatrixLayoutOpaque_t w{}, x{}, out{};
 
-  descriptors(const product& p, bool padded) {
-    const auto rows = static_cast<std::uint64_t>(padded ? padded_rows : p.rows);
+  descriptors(const product& p, gemm_way way) {
+    const auto rows = static_cast<std::uint64_t>(way == gemm_way::padded ? padded_rows : p.rows);
     const auto n = static_cast<std::uint64_t>(p.n), k = static_cast<std::uint64_t>(p.k);
     const cublasOperation_t transposed = CUBLAS_OP_T;
     check(cublasLtMatmulDescInit(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDesc");
@@ -84,6 +85,13 @@ bool aligned(const void* data, std::int64_t stride, dtype type) {
           static_cast<std::uintptr_t>(stride * info(type).block_bytes)) %
              alignment ==
          0;
+}
+
+gemm_choice skinny_choice(const product& p) {
+  gemm_choice choice;
+  choice.way = gemm_way::skinny;
+  choice.measured_rows = p.rows;
+  return choice;
 }
 
 void say(const std::string& problem) { std::fprintf(stderr, "%s\n", problem.c_str()); }
@@ -130,6 +138,10 @@ bool gemm::library_takes(const product& p) const noexcept {
          aligned(p.w, p.ldw, p.type) && aligned(p.out, p.ldo, p.out_type);
 }
 
+bool gemm::skinny_plays(const product& p) const noexcept {
+  return library_ != nullptr && options_.skinny && skinny_takes(p);
+}
+
 bool gemm::capturing() const {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(stream_, &status), "cudaStreamIsCapturing");
@@ -141,6 +153,12 @@ void gemm::multiply(const product& p) {
   const gemm_choice* choice = library_takes(p) ? choose(p) : nullptr;
   if (choice == nullptr) return multiply_exact(p, stream_);
   check(static_cast<cublasStatus_t>(try_run(p, *choice)), "cublasLtMatmul");
+}
+
+bool gemm::multiply_swiglu(const product& p) {
+  if (!skinny_plays(p)) return false;
+  multiply_skinny_swiglu(p, stream_);
+  return true;
 }
 
 void gemm::tune(product p, std::span<const std::int64_t> row_counts) {
@@ -165,15 +183,16 @@ const gemm_choice* gemm::guess(const product& p) {
   const auto shape = shape_of(p, p.rows);
   auto found = guesses_.find(shape);
   if (found == guesses_.end()) {
-    const auto first = suggestions(p, false, 1);
+    const auto first =
+        skinny_plays(p) ? std::vector{skinny_choice(p)} : suggestions(p, gemm_way::library, 1);
     if (first.empty()) return nullptr;
     found = guesses_.emplace(shape, first[0]).first;
   }
   return &found->second;
 }
 
-std::vector<gemm_choice> gemm::suggestions(const product& p, bool padded, int most) const {
-  descriptors d(p, padded);
+std::vector<gemm_choice> gemm::suggestions(const product& p, gemm_way way, int most) const {
+  descriptors d(p, way);
   cublasLtMatmulPreferenceOpaque_t preference{};
   check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
   prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{space_bytes_});
@@ -198,24 +217,29 @@ std::vector<gemm_choice> gemm::suggestions(const product& p, bool padded, int mo
     gemm_choice choice;
     std::memcpy(choice.algorithm.data(), &result.algo, sizeof result.algo);
     choice.measured_rows = p.rows;
-    choice.padded = padded;
+    choice.way = way;
     choices.push_back(choice);
   }
   return choices;
 }
 
 bool gemm::fits(const product& p, const gemm_choice& choice) const {
-  descriptors d(p, choice.padded);
+  if (choice.way == gemm_way::skinny) return skinny_plays(p);
+  if (choice.way == gemm_way::padded && (!p.spare_rows || p.rows > padded_rows)) return false;
+  descriptors d(p, choice.way);
   const auto algorithm = algorithm_of(choice);
   cublasLtMatmulHeuristicResult_t result{};
   const auto status = cublasLtMatmulAlgoCheck(library_, &d.operation, &d.w, &d.x, &d.out, &d.out,
                                               &algorithm, &result);
-  return status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= space_bytes_ &&
-         (!choice.padded || (p.spare_rows && p.rows <= padded_rows));
+  return status == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= space_bytes_;
 }
 
 int gemm::try_run(const product& p, const gemm_choice& choice) {
-  descriptors d(p, choice.padded);
+  if (choice.way == gemm_way::skinny) {
+    multiply_skinny(p, stream_);
+    return CUBLAS_STATUS_SUCCESS;
+  }
+  descriptors d(p, choice.way);
   const auto algorithm = algorithm_of(choice);
   const float one = 1, zero = 0;
   return cublasLtMatmul(library_, &d.operation, &one, p.w, &d.w, p.x, &d.x, &zero, p.out, &d.out,
@@ -274,9 +298,10 @@ const gemm_choice* gemm::measure(const product& p) {
   if (stop_ == nullptr) check(cudaEventCreate(&stop_), "cudaEventCreate");
   std::vector<candidate> candidates;
   const int most = p.rows > large_rows ? most_suggestions_large : most_suggestions;
-  for (auto& choice : suggestions(p, false, most)) candidates.push_back({choice, {}});
+  if (skinny_plays(p)) candidates.push_back({skinny_choice(p), {}});
+  for (auto& choice : suggestions(p, gemm_way::library, most)) candidates.push_back({choice, {}});
   if (p.spare_rows && p.rows < padded_rows) {
-    for (auto& choice : suggestions(p, true, most_suggestions_padded)) {
+    for (auto& choice : suggestions(p, gemm_way::padded, most_suggestions_padded)) {
       candidates.push_back({choice, {}});
     }
   }

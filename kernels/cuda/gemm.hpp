@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Matrix products of a device: cuBLASLt with the algorithm that was fastest here, and
-// multiply_exact where rows must not know of each other or cuBLASLt does not apply. One object for
-// a device, used by its thread; calls are asynchronous on the stream, but for those that measure.
+// Matrix products of a device, by whoever was fastest here: one of cuBLASLt's algorithms or, for
+// few rows, multiply_skinny; and by multiply_exact where rows must not know of each other or the
+// others do not apply. One object for a device, used by its thread; calls are asynchronous on the
+// stream, but for those that measure.
 #pragma once
 
 #include "kernels/cuda/gemm_tuning.hpp"
@@ -25,6 +26,7 @@ struct gemm_options {
   std::string device_name;       // goes into the file's name
   bool exact = false;            // every product by multiply_exact; cuBLASLt is not even opened
   bool measure = true;           // multiply() may measure; else only tune() does
+  bool skinny = true;            // multiply_skinny takes part
 };
 
 class gemm {
@@ -44,6 +46,8 @@ class gemm {
   // stream capture) is used to measure about a dozen algorithms, on its own operands: it writes the
   // same `out` again and again and waits for the stream, for about 10 ms, or 50 ms above 512 rows.
   void multiply(const product& p);
+  // As multiply_skinny_swiglu, where that applies; false, and nothing is done, where it does not.
+  bool multiply_swiglu(const product& p);
   // Measures p with each of these numbers of rows, none above p.rows, that has not been measured.
   void tune(product p, std::span<const std::int64_t> row_counts);
 
@@ -53,10 +57,11 @@ class gemm {
   struct candidate;
 
   bool library_takes(const product& p) const noexcept;
+  bool skinny_plays(const product& p) const noexcept;
   bool capturing() const;
   const gemm_choice* choose(const product& p);
   const gemm_choice* guess(const product& p);
-  std::vector<gemm_choice> suggestions(const product& p, bool padded, int most) const;
+  std::vector<gemm_choice> suggestions(const product& p, gemm_way way, int most) const;
   bool fits(const product& p, const gemm_choice& choice) const;
   int try_run(const product& p, const gemm_choice& choice);  // cublasStatus_t
   const gemm_choice* measure(const product& p);
@@ -73,7 +78,7 @@ class gemm {
   cublasLtContext* library_ = nullptr;
   cudaEvent_t start_ = nullptr, stop_ = nullptr;
   tuning_table table_;    // measured, by bucket
-  tuning_table guesses_;  // the library's first suggestion, by number of rows
+  tuning_table guesses_;  // unmeasured, by number of rows
 };
 
 }  // namespace dinfer::kernels::cuda

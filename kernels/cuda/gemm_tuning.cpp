@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tuning file: a line that names its format, then a line for every shape: eleven numbers, the
-// types as words, and the algorithm as hexadecimal digits.
+// The tuning file: a line that names its format, then a line for every shape: the numbers of its
+// key, types and way as words, and the algorithm as hexadecimal digits.
 #include "kernels/cuda/gemm_tuning.hpp"
 
 #include <unistd.h>
@@ -54,19 +54,27 @@ bool from_word(const std::string& word, dtype& type) {
   return false;
 }
 
+constexpr std::array<std::string_view, 3> ways{"library", "padded", "skinny"};
+
+bool from_word(const std::string& word, gemm_way& way) {
+  const auto* const found = std::find(ways.begin(), ways.end(), word);
+  if (found == ways.end()) return false;
+  way = static_cast<gemm_way>(found - ways.begin());
+  return true;
+}
+
 bool parse(const std::string& line, gemm_shape& shape, gemm_choice& choice) {
   std::istringstream in(line);
-  std::string type, out_type, algorithm, rest;
+  std::string type, out_type, way, algorithm, rest;
   in >> shape.rows >> shape.n >> shape.k >> shape.ldx >> shape.ldw >> shape.ldo >> type >> out_type;
-  in >> shape.spare_rows >> choice.measured_rows >> choice.padded >> choice.microseconds;
-  in >> algorithm;
+  in >> shape.spare_rows >> way >> choice.measured_rows >> choice.microseconds >> algorithm;
   if (!in || in >> rest) return false;
   for (const auto n :
        {shape.rows, shape.n, shape.k, shape.ldx, shape.ldw, shape.ldo, choice.measured_rows}) {
     if (n <= 0 || n > largest) return false;
   }
   return shape.ldx >= shape.k && shape.ldw >= shape.k && shape.ldo >= shape.n &&
-         (!choice.padded || shape.spare_rows) && from_word(type, shape.type) &&
+         from_word(way, choice.way) && from_word(type, shape.type) &&
          from_word(out_type, shape.out_type) && from_hex(algorithm, choice.algorithm);
 }
 
@@ -76,8 +84,8 @@ std::string to_text(const tuning_table& table) {
   for (const auto& [s, c] : table) {
     out << s.rows << ' ' << s.n << ' ' << s.k << ' ' << s.ldx << ' ' << s.ldw << ' ' << s.ldo << ' '
         << info(s.type).name << ' ' << info(s.out_type).name << ' ' << s.spare_rows << ' '
-        << c.measured_rows << ' ' << c.padded << ' ' << c.microseconds << ' ' << to_hex(c.algorithm)
-        << '\n';
+        << ways[static_cast<std::size_t>(c.way)] << ' ' << c.measured_rows << ' ' << c.microseconds
+        << ' ' << to_hex(c.algorithm) << '\n';
   }
   return out.str();
 }

@@ -24,12 +24,15 @@ struct gemm_shape {
   auto operator<=>(const gemm_shape&) const = default;
 };
 
+// Who computes: the library, the library with padded_rows rows, or multiply_skinny.
+enum class gemm_way : std::uint8_t { library, padded, skinny };
+
 inline constexpr std::size_t algorithm_words = 8;
 
 struct gemm_choice {
-  std::array<std::uint64_t, algorithm_words> algorithm{};
+  gemm_way way = gemm_way::library;
+  std::array<std::uint64_t, algorithm_words> algorithm{};  // of the library
   std::int64_t measured_rows = 0;  // number of rows for which it is known to be valid
-  bool padded = false;             // run with padded_rows rows
   double microseconds = 0;         // median, with nothing of w in the cache
 };
 

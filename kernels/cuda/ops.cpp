@@ -92,8 +92,8 @@ std::uint64_t cuda_ops::reserve(const step_limits& limits) {
   gate_up_ = device_.allocate(
       static_cast<std::size_t>(row_bytes(activation_, limits.tokens * gate_up_columns)), false);
   if (exact_) return gate_up_.bytes();
-  const decode_space space = decode_space_for(limits.query_heads, limits.kv_heads, limits.head_dim,
-                                              multiprocessors_);
+  const decode_space space =
+      decode_space_for(limits.query_heads, limits.kv_heads, limits.head_dim, multiprocessors_);
   decode_partial_ = device_.allocate(space.partial_bytes, false);
   decode_tickets_ = device_.allocate(space.ticket_bytes, true);
   decode_plan_.partial = static_cast<float*>(decode_partial_.data());
@@ -156,6 +156,11 @@ void cuda_ops::linear(const linear_args& args) {
   if (rows == 0 || w.rows() == 0) return;
   if (args.act == activation::swiglu) {
     DINFER_ASSERT(w.role() == weight_role::gate_up && 2 * args.out.columns() == w.rows());
+    if (args.bias == nullptr && w.padded_rows() == w.rows()) {
+      product fused = dense_product(args.x, w.data(), w.rows(), args.out);
+      fused.ldo = args.out.columns();
+      if (gemm_.multiply_swiglu(fused)) return;
+    }
     const tensor both = view(gate_up_.data(), activation_, rows, w.padded_rows());
     DINFER_ASSERT(static_cast<std::uint64_t>(both.bytes()) <= gate_up_.bytes());
     gemm_.multiply(dense_product(args.x, w.data(), w.padded_rows(), both));

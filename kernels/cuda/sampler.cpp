@@ -303,8 +303,9 @@ void cuda_sampler::sample(const sample_args& args) {
   if (args.tp != nullptr && args.tp->size() > 1) {
     throw device_error(errc::unsupported, "this sampler draws from whole rows alone");
   }
-  const auto count = static_cast<std::int64_t>(args.rows.size());
-  DINFER_ASSERT(args.logits.type == dtype::f32 && args.logits.rows() == count);
+  const auto count = args.logits.rows();  // with padding, which `rows` does not name
+  DINFER_ASSERT(args.logits.type == dtype::f32);
+  DINFER_ASSERT(static_cast<std::int64_t>(args.rows.size()) <= count);
   DINFER_ASSERT(args.logits.columns() == slots_.vocabulary && dirty_.empty());
   DINFER_ASSERT(args.arrays.slots.elements() >= count && args.arrays.positions.elements() >= count);
   DINFER_ASSERT(args.drawn.tokens.elements() >= count);

@@ -50,9 +50,11 @@ error too_long(std::size_t prompt, std::uint64_t output, std::uint32_t most, con
 }
 
 result<prepared_prompt> prepare_prompt(const prompt_input& input, const generate_call& call,
-                                       const runtime::tokenizer& words) {
+                                       const served_model& model) {
+  const runtime::tokenizer& words = *model.words;
   prepared_prompt out;
   if (const auto* text = std::get_if<std::string>(&input)) {
+    DINFER_CHECK(check_words(model, "prompt"));
     out.tokens = words.encode(*text, true, call.add_special_tokens);
     if (call.echo) out.text = *text;
   } else {
@@ -97,10 +99,20 @@ std::uint64_t choice_seed(std::uint64_t seed, std::uint32_t index) noexcept {
   return z ^ (z >> 31U);
 }
 
+result<void> check_words(const served_model& model, const char* field) {
+  if (model.words->has_words()) return {};
+  return fail(
+      errc::unsupported,
+      "this model has no tokeniser: /v1/completions takes a prompt of token ids; the server's "
+      "--tokenizer names one",
+      field);
+}
+
 result<std::vector<token_id>> chat_tokens(const std::vector<runtime::chat_message>& messages,
                                           bool add_generation_prompt, bool continue_final_message,
                                           bool add_special_tokens, const served_model& model,
                                           std::int64_t now_unix) {
+  DINFER_CHECK(check_words(model, "messages"));
   if (!model.chat)
     return fail(errc::unsupported,
                 "this model has no chat template; use /v1/completions with a finished prompt",
@@ -129,7 +141,7 @@ result<prepared_call> prepare(generate_call call, const served_model& model, std
                            call.add_special_tokens, model, now_unix));
   }
   for (const auto& input : call.prompts) {
-    DINFER_TRY(auto prompt, prepare_prompt(input, call, *model.words));
+    DINFER_TRY(auto prompt, prepare_prompt(input, call, model));
     out.prompts.push_back(std::move(prompt));
   }
   call.sampling.seed = call.seed.value_or(seed);

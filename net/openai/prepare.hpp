@@ -29,6 +29,9 @@ struct prepared_call {
 result<prepared_call> prepare(generate_call call, const served_model& model, std::int64_t now_unix,
                               std::uint64_t seed);
 
+// A text needs a tokeniser. Error: unsupported, with `field` as subject.
+result<void> check_words(const served_model& model, const char* field);
+
 // The prompt of a chat, for generation and for /tokenize.
 result<std::vector<token_id>> chat_tokens(const std::vector<runtime::chat_message>& messages,
                                           bool add_generation_prompt, bool continue_final_message,

@@ -23,6 +23,7 @@ result<std::string> tokenize_answer(std::string_view body, const served_model& m
   DINFER_CHECK(check_model_name(call.model, model));
   std::vector<token_id> tokens;
   if (call.messages.empty()) {
+    DINFER_CHECK(check_words(model, "prompt"));
     tokens = model.words->encode(call.prompt, true, call.add_special_tokens);
   } else {
     DINFER_TRY(tokens, chat_tokens(call.messages, call.add_generation_prompt, false,

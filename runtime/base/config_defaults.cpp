@@ -27,14 +27,17 @@ bool on_cuda(const cluster_config& config) {
   });
 }
 
-std::uint32_t batched_tokens(const cluster_config& config) {
-  const auto configured = config.scheduler.max_num_batched_tokens;
+std::uint32_t batched_tokens(std::uint32_t configured, bool cuda) {
   if (configured != 0) return configured;
-  return on_cuda(config) ? cuda_batched_tokens : cpu_batched_tokens;
+  return cuda ? cuda_batched_tokens : cpu_batched_tokens;
 }
 
-kernels::dtype activation_type(const cluster_config& config) {
-  switch (config.model.dtype) {
+std::uint32_t batched_tokens(const cluster_config& config) {
+  return batched_tokens(config.scheduler.max_num_batched_tokens, on_cuda(config));
+}
+
+kernels::dtype activation_type(dtype_choice configured, bool cuda) {
+  switch (configured) {
     case dtype_choice::float32:
       return kernels::dtype::f32;
     case dtype_choice::bfloat16:
@@ -44,7 +47,11 @@ kernels::dtype activation_type(const cluster_config& config) {
     case dtype_choice::automatic:
       break;
   }
-  return on_cuda(config) ? kernels::dtype::bf16 : kernels::dtype::f32;
+  return cuda ? kernels::dtype::bf16 : kernels::dtype::f32;
+}
+
+kernels::dtype activation_type(const cluster_config& config) {
+  return activation_type(config.model.dtype, on_cuda(config));
 }
 
 double memory_fraction(const cluster_config& config) {

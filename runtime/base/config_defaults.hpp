@@ -15,9 +15,11 @@ namespace dinfer::runtime {
 bool on_cuda(const cluster_config& config);
 
 // Of one step: as configured; else 512 on CPUs, what one computes in a second, and 8192 on GPUs.
+std::uint32_t batched_tokens(std::uint32_t configured, bool cuda);
 std::uint32_t batched_tokens(const cluster_config& config);
 
 // Of activations and KV pages: as configured; else f32 on CPUs and bf16 on GPUs.
+kernels::dtype activation_type(dtype_choice configured, bool cuda);
 kernels::dtype activation_type(const cluster_config& config);
 
 // Of a GPU's memory, for everything: as configured, else 0.92.

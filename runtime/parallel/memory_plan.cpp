@@ -3,6 +3,8 @@
 // when all matrices of a layer are stored alike, close otherwise.
 #include "runtime/parallel/memory_plan.hpp"
 
+#include "runtime/base/config_defaults.hpp"
+
 #include <fmt/core.h>
 
 #include <array>
@@ -24,49 +26,96 @@ std::uint64_t share(std::uint64_t bytes, double part, double whole) noexcept {
   return static_cast<std::uint64_t>(std::llround(static_cast<double>(bytes) * part / whole));
 }
 
+std::uint64_t product(std::int64_t a, std::int64_t b) noexcept {
+  return static_cast<std::uint64_t>(a * b);
+}
+
+// What the CUDA backend takes (kernels/cuda: ops.cpp, sampler.cpp), rounded up.
+constexpr std::uint64_t mib = 1 << 20;
+constexpr std::uint64_t gemm_bytes = 96 * mib;         // a library's workspace: 1.5 L2 caches
+constexpr std::uint64_t attention_bytes = 32 * mib;    // decoding merges its pieces there
+constexpr std::uint64_t recording_bytes = 1024 * mib;  // model_runner.cpp keeps as much
+constexpr std::uint64_t driver_bytes = 512 * mib;      // a context and its kernels
+constexpr std::uint64_t slot_bytes = 16 << 10;         // biases, stop tokens, parameters
+constexpr std::uint64_t drawn_row_bytes = 168;         // a token, 20 others and log-probabilities
+
+step_memory cuda_extras(const model_shape& shape, const rank_layout& layout,
+                        const device_rules& rules) {
+  step_memory out;
+  // Gate and up are one product of both before they become one.
+  out.workspace = product(2 * layout.mlp.size(), std::int64_t{rules.tokens} * rules.element_bytes) +
+                  gemm_bytes + attention_bytes;
+  out.reserve = recording_bytes + driver_bytes;
+  if (!layout.first() && !layout.last()) return out;
+  const std::uint64_t counts = 2 * static_cast<std::uint64_t>(shape.vocabulary);
+  out.sampler = rules.sequences * (counts + slot_bytes) + rules.tokens * drawn_row_bytes;
+  return out;
+}
+
 }  // namespace
 
+device_rules rules_for(const cluster_config& config, const model_shape& shape) {
+  device_rules out;
+  out.cuda = on_cuda(config);
+  out.element_bytes = static_cast<std::uint32_t>(kernels::row_bytes(activation_type(config), 1));
+  // A GPU holds weights in the type that it computes in.
+  if (out.cuda) out.matrix_bytes = out.element_bytes;
+  else if (config.model.dequantize) out.matrix_bytes = sizeof(float);
+  out.block_size = config.cache.block_size != 0 ? config.cache.block_size : out.cuda ? 32 : 16;
+  out.tokens = batched_tokens(config);
+  out.sequences = config.scheduler.max_num_seqs;
+  out.max_model_len = config.model.max_model_len != 0
+                          ? config.model.max_model_len
+                          : static_cast<std::uint32_t>(shape.max_positions);
+  return out;
+}
+
 std::uint64_t planned_weight_bytes(const model_shape& shape, const rank_layout& layout,
-                                   const weight_estimate& weights, bool dequantized) {
+                                   const weight_estimate& weights, const device_rules& rules) {
   const double whole = layer_elements(shape, shape.heads, shape.kv_heads, shape.mlp);
   const double part =
       layer_elements(shape, layout.query_heads.size(), layout.kv_heads.size(), layout.mlp.size());
-  const std::uint64_t float_layer = static_cast<std::uint64_t>(whole) * sizeof(float);
+  const bool stored = rules.matrix_bytes == 0;
+  const std::uint64_t layer = static_cast<std::uint64_t>(whole) * rules.matrix_bytes;
   std::uint64_t layers = 0;
   for (auto i = layout.layers.begin; i < layout.layers.end; ++i)
-    layers += dequantized ? float_layer : weights.layer_bytes.at(static_cast<std::size_t>(i));
+    layers += stored ? weights.layer_bytes.at(static_cast<std::size_t>(i)) : layer;
   std::uint64_t bytes = share(layers, part, whole);
 
-  const std::uint64_t float_table = static_cast<std::uint64_t>(shape.vocabulary) *
-                                    static_cast<std::uint64_t>(shape.hidden) * sizeof(float);
+  const std::uint64_t table = product(shape.vocabulary, shape.hidden) * rules.matrix_bytes;
   std::uint64_t tables = 0;
-  if (layout.first()) tables += dequantized ? float_table : weights.embedding_bytes;
+  if (layout.first()) tables += stored ? weights.embedding_bytes : table;
   // On a single stage a tied head is the embedding that is there already.
   const bool shared = shape.tied_embeddings && layout.first();
-  if (layout.last() && !shared) tables += dequantized ? float_table : weights.head_bytes;
+  if (layout.last() && !shared) tables += stored ? weights.head_bytes : table;
   bytes += share(tables, static_cast<double>(layout.vocabulary.size()), shape.vocabulary);
-  return bytes;
+  if (stored) return bytes;
+  // Norms stay f32, the same on every rank: two a layer, and the head's.
+  const std::int64_t norms = 2 * layout.layers.size() + (layout.last() ? 1 : 0);
+  return bytes + product(norms, shape.hidden) * sizeof(float);
 }
 
-std::uint64_t planned_workspace_bytes(const model_shape& shape, const rank_layout& layout,
-                                      std::uint32_t tokens, std::uint32_t logit_rows,
-                                      std::uint32_t element_bytes) {
+step_memory planned_step_memory(const model_shape& shape, const rank_layout& layout,
+                                const device_rules& rules) {
+  step_memory out = rules.cuda ? cuda_extras(shape, layout, rules) : step_memory{};
   // Residual, normed and partial sums; query, key and value heads; attention's result; the MLP's.
   const std::int64_t heads = 2 * layout.query_heads.size() + 2 * layout.kv_heads.size();
   const std::int64_t token =
       3 * std::int64_t{shape.hidden} + heads * shape.head_dim + layout.mlp.size();
-  std::uint64_t bytes = static_cast<std::uint64_t>(token) * tokens * element_bytes;
+  std::int64_t elements = token * rules.tokens;
   if (layout.last()) {
-    const std::int64_t row = layout.vocabulary.size() + 2 * std::int64_t{shape.hidden};
-    bytes += static_cast<std::uint64_t>(row) * logit_rows * sizeof(float);
+    // Rows that logits are wanted of, and the same normed.
+    elements += 2 * std::int64_t{shape.hidden} * rules.sequences;
+    out.logits = product(layout.vocabulary.size(), rules.sequences) * sizeof(float);
   }
-  return bytes;
+  out.activations = product(elements, rules.element_bytes);
+  return out;
 }
 
 std::uint64_t planned_block_bytes(const model_shape& shape, const rank_layout& layout,
-                                  std::uint32_t block_size, std::uint32_t element_bytes) {
+                                  const device_rules& rules) {
   const std::int64_t vectors = 2 * layout.layers.size() * layout.kv_heads.size();
-  return static_cast<std::uint64_t>(vectors * shape.head_dim) * block_size * element_bytes;
+  return product(vectors * shape.head_dim, std::int64_t{rules.block_size} * rules.element_bytes);
 }
 
 std::string size_text(std::uint64_t bytes) {

@@ -30,8 +30,21 @@ struct host_facts {
   // Of each device of node_section::devices that has memory of its own, in that order; 0 or
   // missing: it works in the machine's memory.
   std::vector<std::uint64_t> device_bytes;
+  std::vector<std::uint64_t> device_free_bytes;  // of these, what nobody uses yet; missing: all
   std::string
       machine;  // nodes with the same one share its cores and memory; empty: a machine alone
+};
+
+// What a rank's steps need besides weights and cache.
+struct step_memory {
+  std::uint64_t activations = 0;  // of the largest step
+  std::uint64_t logits = 0;
+  std::uint64_t sampler = 0;    // what is known of every slot
+  std::uint64_t workspace = 0;  // of operations, besides their arguments
+  std::uint64_t reserve = 0;    // recorded steps, and what a driver takes for itself
+  std::uint64_t sum() const noexcept {
+    return activations + logits + sampler + workspace + reserve;
+  }
 };
 
 struct placed_rank {
@@ -41,8 +54,9 @@ struct placed_rank {
   std::uint32_t cpu_threads = 1;
   std::int32_t first_core = -1;  // -1: not pinned
   std::uint64_t weight_bytes = 0;
-  std::uint64_t workspace_bytes = 0;
-  std::uint64_t cache_bytes = 0;  // the null block included
+  step_memory steps;
+  std::uint64_t cache_bytes = 0;   // the null block included
+  std::uint64_t budget_bytes = 0;  // for all of these; 0: not known
 };
 
 struct placement {
@@ -62,7 +76,8 @@ struct placement {
 result<placement> place(const cluster_config& config, const model_shape& shape,
                         const weight_estimate& weights, std::span<const host_facts> hosts);
 
-// The plan for people: a line per rank, idle devices, and render_cache's line.
+// The plan for people: who holds what, what it takes in bytes, idle devices, and render_cache's
+// line.
 std::string render_plan(const placement& plan, const cluster_config& config,
                         const model_shape& shape);
 

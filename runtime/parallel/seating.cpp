@@ -2,6 +2,7 @@
 // Devices, cores and memory of machines, dealt to ranks.
 #include "runtime/parallel/seating.hpp"
 
+#include "runtime/base/config_defaults.hpp"
 #include "runtime/parallel/memory_plan.hpp"
 
 #include <fmt/format.h>
@@ -12,7 +13,7 @@
 namespace dinfer::runtime {
 namespace {
 
-constexpr double usable_fraction = 0.9;  // of memory; the rest is the system's
+constexpr double usable_fraction = 0.9;  // of a machine's memory; the rest is the system's
 constexpr std::uint64_t most_cpu_cache = std::uint64_t{4} << 30;  // per rank, when not configured
 constexpr std::uint32_t least_cached_tokens = 4096;  // of one request, when max_model_len is open
 
@@ -39,6 +40,9 @@ seating::seating(const cluster_config& config, std::span<const host_facts> hosts
       slot.name = names[i];
       slot.kind = names[i].substr(0, names[i].find(':'));
       if (i < hosts[node].device_bytes.size()) slot.own_bytes = hosts[node].device_bytes[i];
+      if (i < hosts[node].device_free_bytes.size())
+        slot.used_bytes =
+            slot.own_bytes - std::min(slot.own_bytes, hosts[node].device_free_bytes[i]);
       devices_.push_back(std::move(slot));
     }
   }
@@ -129,11 +133,14 @@ seating::memory_budget seating::budget_of(const device_slot& seat,
                                           std::size_t ranks_on_machine) const {
   memory_budget out;
   out.own_memory = seat.own_bytes != 0;
-  const double configured = config_.cache.fraction;
-  const double fraction = out.own_memory && configured > 0 ? configured : usable_fraction;
   const std::uint64_t machine = machines_[seat.machine].facts.memory_bytes;
-  out.bytes = fraction_of(out.own_memory ? seat.own_bytes : machine / ranks_on_machine, fraction);
   out.known = out.own_memory || machine != 0;
+  if (out.own_memory) {
+    const std::uint64_t ours = fraction_of(seat.own_bytes, memory_fraction(config_));
+    out.bytes = ours - std::min(ours, seat.used_bytes);
+  } else {
+    out.bytes = fraction_of(machine / ranks_on_machine, usable_fraction);
+  }
   return out;
 }
 
@@ -145,7 +152,7 @@ std::string seating::rank_text(const placed_rank& rank) const {
 // Blocks of this rank's cache, the null block included, such that the rank stays within its budget.
 result<std::uint64_t> seating::blocks_of(const placed_rank& rank, const memory_budget& budget,
                                          std::uint64_t block_bytes, const placement& plan) const {
-  const std::uint64_t fixed = rank.weight_bytes + rank.workspace_bytes;
+  const std::uint64_t fixed = rank.weight_bytes + rank.steps.sum();
   const std::uint64_t room = !budget.known          ? std::numeric_limits<std::uint64_t>::max()
                              : budget.bytes > fixed ? budget.bytes - fixed
                                                     : 0;
@@ -171,10 +178,10 @@ result<std::uint64_t> seating::blocks_of(const placed_rank& rank, const memory_b
                 "cache.memory");
   if (wanted <= room / block_bytes) return wanted;
   return fail(errc::out_of_memory,
-              fmt::format("{} needs {} of weights, {} of activations and {} of cache ({} tokens); "
+              fmt::format("{} needs {} of weights, {} for its steps and {} of cache ({} tokens); "
                           "there are {} for it",
                           rank_text(rank), size_text(rank.weight_bytes),
-                          size_text(rank.workspace_bytes), size_text(least * block_bytes),
+                          size_text(rank.steps.sum()), size_text(least * block_bytes),
                           (least - 1) * plan.block_size, size_text(budget.bytes)),
               rank.device);
 }
@@ -182,36 +189,27 @@ result<std::uint64_t> seating::blocks_of(const placed_rank& rank, const memory_b
 result<void> seating::share_memory(const model_shape& shape, const weight_estimate& weights,
                                    const std::vector<const device_slot*>& seats,
                                    placement& plan) const {
-  const bool host_memory = devices_.front().kind != "cuda";
-  const bool wide = host_memory || config_.model.dtype == dtype_choice::float32;
-  const std::uint32_t element_bytes = wide ? 4 : 2;
-  plan.block_size = config_.cache.block_size != 0 ? config_.cache.block_size
-                    : host_memory                 ? 16
-                                                  : 32;
-  plan.max_model_len = config_.model.max_model_len != 0
-                           ? config_.model.max_model_len
-                           : static_cast<std::uint32_t>(shape.max_positions);
+  const device_rules rules = rules_for(config_, shape);
+  plan.block_size = rules.block_size;
+  plan.max_model_len = rules.max_model_len;
   std::vector<std::size_t> ranks_on(machines_.size(), 0);
   for (const device_slot* seat : seats) ++ranks_on[seat->machine];
 
   std::uint64_t blocks = std::numeric_limits<std::uint32_t>::max();
   for (std::size_t i = 0; i < plan.ranks.size(); ++i) {
     placed_rank& rank = plan.ranks[i];
-    rank.weight_bytes = planned_weight_bytes(shape, rank.layout, weights, config_.model.dequantize);
-    rank.workspace_bytes =
-        planned_workspace_bytes(shape, rank.layout, config_.scheduler.max_num_batched_tokens,
-                                config_.scheduler.max_num_seqs, element_bytes);
-    const std::uint64_t block_bytes =
-        planned_block_bytes(shape, rank.layout, plan.block_size, element_bytes);
+    rank.weight_bytes = planned_weight_bytes(shape, rank.layout, weights, rules);
+    rank.steps = planned_step_memory(shape, rank.layout, rules);
+    const std::uint64_t block_bytes = planned_block_bytes(shape, rank.layout, rules);
     const memory_budget budget = budget_of(*seats[i], ranks_on[seats[i]->machine]);
+    if (budget.known) rank.budget_bytes = budget.bytes;
     DINFER_TRY(const auto held, blocks_of(rank, budget, block_bytes, plan));
     blocks = std::min(blocks, held);
   }
   // The pool is as large as the smallest rank's; nobody keeps more.
   plan.cache_blocks = static_cast<std::uint32_t>(blocks - 1);
   for (placed_rank& rank : plan.ranks)
-    rank.cache_bytes =
-        blocks * planned_block_bytes(shape, rank.layout, plan.block_size, element_bytes);
+    rank.cache_bytes = blocks * planned_block_bytes(shape, rank.layout, rules);
   return {};
 }
 

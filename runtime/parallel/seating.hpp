@@ -13,10 +13,11 @@ namespace dinfer::runtime {
 
 struct device_slot {
   std::size_t node = 0;
-  std::size_t machine = 0;      // nodes may share one
-  std::string name;             // "cuda:1"
-  std::string kind;             // "cuda"
-  std::uint64_t own_bytes = 0;  // 0: works in the machine's memory
+  std::size_t machine = 0;       // nodes may share one
+  std::string name;              // "cuda:1"
+  std::string kind;              // "cuda"
+  std::uint64_t own_bytes = 0;   // 0: works in the machine's memory
+  std::uint64_t used_bytes = 0;  // of these, by others
 };
 
 class seating {

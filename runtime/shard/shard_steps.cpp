@@ -66,8 +66,15 @@ launched_step shard_steps::launch(const step_plan& plan, const slot_table& slots
     inputs_.build(plan, slots, size);
     take_hidden();
     fill_ = size > 0 || inputs_.unfilled();
-    if (size > 0) graphs_.run(size, simple_rows(), [&] { compute(cache); });
-    else compute(cache);
+    const bool drawing = model_->layout().last();
+    const bool simple = !drawing || feed_->sampler().simple(inputs_.rows());
+    const auto work = [&] {
+      compute(cache);
+      if (drawing && simple) draw();
+    };
+    if (size > 0) graphs_.run(size, simple, work);
+    else work();
+    if (drawing && !simple) draw();  // its kernels depend on what the rows ask for
     pass_hidden(plan);
   }
   if (outputs_) fetch(plan, out);
@@ -93,7 +100,6 @@ void shard_steps::pass_hidden(const step_plan& plan) {
   if (model_->layout().first()) returns_->expect(plan);
 }
 
-// The layers and, on the last stage, the draw: everything that a recording holds.
 void shard_steps::compute(const kv_cache& cache) {
   if (model_->layout().first() && fill_) feed_->sampler().fill_last(inputs_.ids(), inputs_.slots());
   forward_args args;
@@ -103,7 +109,6 @@ void shard_steps::compute(const kv_cache& cache) {
   args.hidden = hidden();
   args.tp = links_->tp();
   model_->forward(*device_, args);
-  if (model_->layout().last()) draw();
 }
 
 // Tokens that were drawn on the last stage and are on their way back.
@@ -113,10 +118,6 @@ void shard_steps::receive_tokens(const step_plan& plan, const slot_table& slots)
     needed = std::max(needed, slots.at(s.slot).token_from);
   links_->through_pipe(
       [&](kernels::communicator&) { returns_->receive(needed, feed_->sampler()); });
-}
-
-bool shard_steps::simple_rows() const {
-  return !model_->layout().last() || feed_->sampler().simple(inputs_.rows());
 }
 
 // One token per logit row. Rows go through the head in slices that its buffers hold.

@@ -68,7 +68,6 @@ class shard_steps {
   void receive_tokens(const step_plan& plan, const slot_table& slots);
   kernels::tensor hidden() const;
   void draw();
-  bool simple_rows() const;
   void fetch(const step_plan& plan, launched_step& out);
   void return_tokens(const launched_step& step);
 

@@ -31,8 +31,8 @@ std::uint32_t step_graphs::size_of(const step_plan& plan) const {
   return std::ranges::all_of(plan.sequences, decodes) ? size_for(sequences) : 0;
 }
 
-void step_graphs::run(std::uint32_t size, bool simple, const std::function<void()>& compute) {
-  recorded& r = graphs_[{size, simple}];
+void step_graphs::run(std::uint32_t size, bool draws, const std::function<void()>& compute) {
+  recorded& r = graphs_[{size, draws}];
   if (!std::exchange(r.warm, true)) return compute();
   if (!r.graph) {
     device_->begin_capture();

@@ -25,9 +25,9 @@ class step_graphs {
   // must decode and draw one token.
   std::uint32_t size_of(const step_plan& plan) const;
 
-  // Computes a step of `size` in which rows are `simple` or not, by `compute`, which does the same
-  // operations at the same addresses for equal arguments here.
-  void run(std::uint32_t size, bool simple, const std::function<void()>& compute);
+  // Computes a step of `size` by `compute`, which does the same operations at the same addresses
+  // for equal arguments here.
+  void run(std::uint32_t size, bool draws, const std::function<void()>& compute);
   void forget() { graphs_.clear(); }  // addresses are about to change
 
  private:

@@ -42,6 +42,8 @@ class tokenizer {
   virtual bool special(token_id token) const noexcept = 0;
   virtual std::string decode(std::span<const token_id> tokens, bool skip_special) const = 0;
 
+  // Whether texts can be encoded at all: made-up models may know token ids alone (model_words.hpp).
+  virtual bool has_words() const noexcept { return true; }
   virtual std::int32_t size() const noexcept = 0;
   virtual std::optional<token_id> bos() const noexcept = 0;
   virtual std::optional<token_id> eos() const noexcept = 0;

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a person reads when a configuration or a model file is wrong: file, line, key and remedy; exit codes 2 and 3."""
+import json
 import pathlib
 import subprocess
 import sys
 import tempfile
 
-from cluster import BINARIES, MODEL
+from cluster import BINARIES, MODEL, ROOT
 
 GOOD = f"""[model]
 path = "{MODEL}"
@@ -42,7 +43,10 @@ CASES = [
     ("[parallel]", "[health]\nheartbeat_ms = 5000\ntimeout_ms = 100\n[parallel]", None, ["heartbeat_ms", "timeout_ms"]),
     ("[parallel]", '[log]\nlevel = "loud"\n[parallel]', 4, ["level", "info"]),
     ("[parallel]", 'dtype = "bfloat16"\n[parallel]', 3, ["model.dtype", "float32"]),
-    ("[parallel]", 'format = "random"\n[parallel]', 3, ["model.format", "gguf"]),
+    ("[parallel]", 'format = "onnx"\n[parallel]', 3, ["model.format", "gguf"]),
+    ("[parallel]", "[cuda]\ngraphs = 2\n[parallel]", 4, ["cuda.graphs", "true"]),
+    ('devices = ["cpu:0"]', 'devices = ["cpu:0", "cuda:0"]', 9, ["devices", "cpu:0", "cuda:0"]),
+    ('devices = ["cpu:0"]', 'devices = ["cuda:0", "cuda:1"]', 9, ["devices", "not in this version"]),
     ("name = \"a\"", "name = ", 6, []),
 ]
 
@@ -75,6 +79,38 @@ def bad_configs(folder):
     print(f"{len(CASES) + 1} bad configurations: each refused with file, line, key and remedy")
 
 
+def unusable_devices(folder):
+    """A GPU that no machine has: one line with the device and a remedy, exit code 2, nothing loaded."""
+    conf = folder / "gpu.conf"
+    conf.write_text(GOOD.replace('"cpu:0"', '"cuda:99"').replace("8000", "0").replace("4242", "0"))
+    for action in (["--plan"], ["--check"], []):
+        code, text = node("--config", conf, *action)
+        lines = [l for l in text.strip().splitlines() if "cuda:99" in l]
+        assert code == 2 and len(lines) == 1, (action, code, text)
+        assert "--devices cpu:0" in lines[0] and "weights" not in text, (action, text)
+    print(f"no such GPU: {lines[0]}")
+
+
+def random_models(folder):
+    """What a config.json cannot mean, and a tokeniser that is too large."""
+    config = json.loads((ROOT / "bench/models/llama-3.1-8b/config.json").read_text())
+    cases = [
+        ({"architectures": ["MixtralForCausalLM"]}, [], 2, ["architectures", "LlamaForCausalLM"]),
+        ({"hidden_size": "4096"}, [], 3, ["hidden_size", "integer"]),
+        ({"rope_scaling": {"rope_type": "yarn"}}, [], 2, ["rope_scaling.rope_type", "llama3"]),
+        ({"vocab_size": 1000, "eos_token_id": 2}, ["--tokenizer", MODEL], 2, ["model.tokenizer", "49152", "1000"]),
+        ({}, ["--tokenizer", folder / "absent.gguf"], 3, ["absent.gguf"]),
+    ]
+    file = folder / "config.json"
+    for changes, flags, wanted, words in cases:
+        file.write_text(json.dumps(config | changes))
+        code, text = node("--model", file, "--load-format", "random", "--port", "0", *flags)
+        assert code == wanted and all(w in text for w in words), (changes, code, text)
+        print(text.strip().splitlines()[-1].replace(str(folder) + "/", ""))
+    code, text = node("--model", file, "--port", "0")
+    assert code == 2 and "--load-format random" in text, (code, text)
+
+
 def damaged_models(folder):
     whole = pathlib.Path(MODEL).read_bytes()
     damages = {
@@ -101,6 +137,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         bad_configs(pathlib.Path(folder))
         damaged_models(pathlib.Path(folder))
+        unusable_devices(pathlib.Path(folder))
+        random_models(pathlib.Path(folder))
     return 0
 
 

@@ -57,6 +57,7 @@
 #define __grid_constant__
 #define __launch_bounds__(...)
 #define __forceinline__ inline
+#define __builtin_assume(what) static_cast<void>(0)
 
 inline constexpr int warpSize = 32;
 extern uint3 threadIdx, blockIdx;  // of the fiber that runs

@@ -6,9 +6,7 @@
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
-
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+#include "kernels/cuda/types.cuh"
 
 #include <algorithm>
 #include <cmath>
@@ -34,8 +32,8 @@ template <class T>
 inline constexpr kernels::dtype dtype_of =
     std::is_same_v<T, __half> ? kernels::dtype::f16 : kernels::dtype::bf16;
 
-inline float to_float(__nv_bfloat16 v) { return __bfloat162float(v); }
-inline float to_float(__half v) { return __half2float(v); }
+inline float float_of(__nv_bfloat16 v) { return __bfloat162float(v); }
+inline float float_of(__half v) { return __half2float(v); }
 template <class T>
 T rounded_to(float v) {
   if constexpr (std::is_same_v<T, __half>) return __float2half(v);
@@ -138,7 +136,7 @@ struct prefill_step {
 
  private:
   float value(made what, int name, int position, int head, int column) const {
-    return to_float(made_value<T>(seed, what, name, position, head, column));
+    return float_of(made_value<T>(seed, what, name, position, head, column));
   }
   int first_seen(const prefill_sequence& s) const {
     return of.window > 0 ? std::max(0, s.context - s.queries - of.window + 1) : 0;

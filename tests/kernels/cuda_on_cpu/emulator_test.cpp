@@ -301,6 +301,7 @@ __global__ void odd_address(const char* in) {
   DINFER_SHARED(char, bytes);
   kernels::cuda::copy_async_16(bytes + 8, in, true);
 }
+__global__ void launches() { launch(wrong_mask, dim3(1), dim3(1), 0, nullptr); }
 
 TEST_CASE("emulation says what is wrong") {
   int out = 0;
@@ -321,6 +322,8 @@ TEST_CASE("emulation says what is wrong") {
     CHECK(has(error_of([] { launch(odd_address, dim3(1), dim3(1), 100, nullptr, ""); }),
               "16 does not divide"));
   }
+  CHECK(has(error_of([] { launch(launches, dim3(1), dim3(2), 0, nullptr); }),
+            "a launch inside of a kernel"));
   CHECK(has(error_of([] { launch(wrong_mask, dim3(1), dim3(1025), 0, nullptr); }), "1025 threads"));
   CHECK(has(error_of([] { launch(wrong_mask, dim3(1), dim3(1), 1 << 18, nullptr); }), "bytes"));
 }
@@ -411,6 +414,30 @@ TEST_CASE("emulated threads that leave guarded arrays are named") {
   REQUIRE(waitpid(child, &status, 0) == child);
   CHECK(status != 0);
   CHECK(has(text, "thread (0,0,0) of block (0,0,0): no access to address 0x"));
+}
+
+TEST_CASE("emulated arithmetic follows CUDA's manual") {
+  CHECK(__byte_perm(0x33221100u, 0x77665544u, 0x7250u) == 0x77225500u);
+  CHECK(__byte_perm(0x33228100u, 0, 0x9998u) == 0xFFFFFF00u);
+  CHECK(__brev(0x00000006u) == 0x60000000u);
+  CHECK(__clz(1) == 31);
+  CHECK(__clz(0) == 32);
+  CHECK(__ffs(0x50) == 5);
+  CHECK(__umulhi(0xFFFFFFFFu, 0xFFFFFFFFu) == 0xFFFFFFFEu);
+  CHECK(__funnelshift_l(0x80000000u, 1u, 1) == 3u);
+  CHECK(__funnelshift_r(0x2u, 1u, 1) == 0x80000001u);
+  CHECK(__dp4a(0x01FF02FE, 0x03040506, 100) == 100 + 1 * 3 - 4 + 2 * 5 - 2 * 6);
+  CHECK(__float2int_rn(2.5f) == 2);
+  CHECK(__float2int_rz(-2.9f) == -2);
+  CHECK(__float2int_rz(1e20f) == 0x7FFFFFFF);
+  CHECK(__float2uint_rz(-1.0f) == 0);
+  CHECK(min(-1, 1u) == 1u);
+  CHECK(max(1.0f, CUDART_NAN_F) == 1.0f);
+  CHECK(kernels::cuda::exp2_fast(-CUDART_INF_F) == 0.0f);
+  CHECK(kernels::cuda::exp2_fast(-140.0f) == 0.0f);
+  CHECK(kernels::cuda::exp2_fast(10.0f) == 1024.0f);
+  CHECK(kernels::cuda::pack_two<bf16>(1.0f, -2.0f) == 0xC0003F80u);
+  CHECK(kernels::cuda::pack_two<f16>(1.0f, -2.0f) == 0xC0003C00u);
 }
 
 }  // namespace

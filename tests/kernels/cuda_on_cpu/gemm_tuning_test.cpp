@@ -28,7 +28,7 @@ tuning_table some_choices() {
   choice.measured_rows = 3;
   choice.microseconds = 11.5;
   table[{4, 4096, 14336, 14336, 14336, 4096, dtype::bf16, dtype::bf16, false}] = choice;
-  choice.padded = true;
+  choice.way = gemm_way::skinny;
   table[{1, 128256, 4096, 4096, 4096, 128256, dtype::f16, dtype::f32, true}] = choice;
   return table;
 }
@@ -64,7 +64,7 @@ TEST_CASE("tunings survive the file, and no draft stays behind") {
     const auto& read = again->at(shape);
     CHECK(read.algorithm == choice.algorithm);
     CHECK(read.measured_rows == choice.measured_rows);
-    CHECK(read.padded == choice.padded);
+    CHECK(read.way == choice.way);
     CHECK(read.microseconds == Approx(choice.microseconds));
   }
   REQUIRE(write_tunings(path, {}, problem));
@@ -97,6 +97,7 @@ TEST_CASE("a damaged tuning file is refused as a whole") {
   CHECK(refused(replaced("4096", "-4096")));
   CHECK(refused(replaced("4096", "99999999999999999999")));
   CHECK(refused(replaced("bf16", "bf17")));
+  CHECK(refused(replaced("skinny", "skinnier")));
   CHECK(refused(replaced("cdef", "cdeg")));
   CHECK(refused(replaced("cdef", "cdef0")));
   CHECK(!refused(good));

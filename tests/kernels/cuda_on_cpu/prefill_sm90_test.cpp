@@ -30,7 +30,7 @@ double worst_error(const prefill_step<T>& step) {
         const T* row = step.row_of(step.out, s, q, h);
         double most = 0, error = 0;
         for (std::size_t c = 0; c < right.size(); ++c) {
-          const double off = std::abs(to_float(row[c]) - right[c]);
+          const double off = std::abs(float_of(row[c]) - right[c]);
           error = off <= error ? error : off;  // NaN stays
           most = std::max(most, std::abs(right[c]));
         }
@@ -52,12 +52,12 @@ void check(const prefill_case& of, std::uint64_t seed) {
                << of.window << ", error " << worst);
   CHECK(worst <= bound);
   for (int i = 0; i < step.skipped_tokens * step.query_heads * of.head_dim; ++i)
-    REQUIRE(std::isnan(to_float(step.out[static_cast<std::size_t>(i)])));
+    REQUIRE(std::isnan(float_of(step.out[static_cast<std::size_t>(i)])));
 }
 
 TEST_CASE("Hopper's prefill attention, one sequence") {
   for (const int head_dim : {64, 128}) {
-    for (const int queries : {1, 31, 32, 33, 130}) {
+    for (const int queries : {1, 33, 130}) {
       prefill_case of{{4}, head_dim, 32, 0, {{7, queries, queries}}};
       check<__nv_bfloat16>(of, static_cast<std::uint64_t>(queries));
       check<__half>(of, static_cast<std::uint64_t>(queries));
@@ -66,14 +66,14 @@ TEST_CASE("Hopper's prefill attention, one sequence") {
 }
 
 TEST_CASE("Hopper's prefill attention over keys of earlier steps, ragged") {
-  for (const int block : {16, 32, 64, 128}) {
-    for (const int window : {0, 1, 40, 128, 200}) {
+  for (const int block : {16, 32, 128}) {
+    for (const int window : {0, 1, 130}) {
       prefill_case of;
       of.groups = {3, 1, 8};
       of.head_dim = block % 64 == 0 ? 64 : 128;
       of.block_size = block;
       of.window = window;
-      of.sequences = {{0, 5, 1},    {1, 0, 1}, {2, 600, 3}, {3, 384, 20},
+      of.sequences = {{0, 5, 1},    {1, 0, 1}, {2, 400, 3}, {3, 384, 20},
                       {4, 257, 30}, {5, 0, 2}, {6, 1, 1},   {7, 129, 1}};
       of.skipped = 2;
       check<__nv_bfloat16>(of, static_cast<std::uint64_t>(block + window));
@@ -93,7 +93,7 @@ TEST_CASE("Hopper's prefill attention finds its tiles among many sequences") {
 template <class T>
 void check_chunks(int head_dim, int window) {
   const int length = 300;
-  prefill_case whole{{4, 2}, head_dim, 32, window, {{9, length, length}}};
+  prefill_case whole{{2, 1}, head_dim, 32, window, {{9, length, length}}};
   prefill_step<T> all(whole, 5);
   attend(all);
   int begin = 0;
@@ -109,7 +109,7 @@ void check_chunks(int head_dim, int window) {
       INFO("position " << begin - chunk + q << ", window " << window);
       REQUIRE(std::memcmp(part.row_of(part.out, 1, q, 0),
                           all.row_of(all.out, 0, begin - chunk + q, 0),
-                          sizeof(T) * static_cast<std::size_t>(6 * head_dim)) == 0);
+                          sizeof(T) * static_cast<std::size_t>(3 * head_dim)) == 0);
     }
   }
   REQUIRE(begin == length);

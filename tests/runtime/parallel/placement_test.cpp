@@ -86,14 +86,14 @@ TEST_CASE("sizes grow only as far as the model needs", "[parallel][placement]") 
   const auto one = grown(2, four, 24 * gib);
   CHECK(one.tensor_parallel_size * 10 + one.pipeline_parallel_size == 11);
 
-  const auto two = grown(2, four, 10 * gib);
+  const auto two = grown(2, four, 12 * gib);
   CHECK(two.tensor_parallel_size * 10 + two.pipeline_parallel_size == 21);
   CHECK_THAT(two.reason, Contains("2 devices of one node share the heads evenly"));
 
-  const auto node = grown(2, four, 6 * gib);
+  const auto node = grown(2, four, 7 * gib);
   CHECK(node.tensor_parallel_size * 10 + node.pipeline_parallel_size == 41);
 
-  const auto both = grown(2, four, 3 * gib);
+  const auto both = grown(2, four, 5 * gib);
   CHECK(both.tensor_parallel_size * 10 + both.pipeline_parallel_size == 42);
   CHECK_THAT(both.reason, Contains("one node is too small"));
   for (const auto& rank : both.ranks)
@@ -104,7 +104,7 @@ TEST_CASE("sizes grow only as far as the model needs", "[parallel][placement]") 
   // 9 heads of 3 KV heads share out evenly over 1, 3 and 9, not over 2: layers are shared instead.
   auto odd = eight_billion();
   odd.heads = 9, odd.kv_heads = 3, odd.head_dim = 64;
-  const auto stages = grown(1, {"cuda:0", "cuda:1"}, 10 * gib, odd);
+  const auto stages = grown(1, {"cuda:0", "cuda:1"}, 12 * gib, odd);
   CHECK(stages.tensor_parallel_size * 10 + stages.pipeline_parallel_size == 12);
   CHECK_THAT(stages.reason, Contains("heads do not split evenly"));
 }
@@ -112,7 +112,7 @@ TEST_CASE("sizes grow only as far as the model needs", "[parallel][placement]") 
 TEST_CASE("one size given, the other is found", "[parallel][placement]") {
   plan_fixture cluster(eight_billion(), eight_billion_bytes());
   const std::vector<std::string> two{"cuda:0", "cuda:1"};
-  cluster.gpu_node("a", two, 6 * gib).gpu_node("b", two, 6 * gib);
+  cluster.gpu_node("a", two, 7 * gib).gpu_node("b", two, 7 * gib);
   cluster.config.scheduler.max_num_batched_tokens = 2048;
   const auto sizes = [&](std::uint32_t tp, std::uint32_t pp) {
     const auto plan = cluster.sizes(tp, pp).place();
@@ -183,24 +183,70 @@ TEST_CASE("the pool is as large as the smallest rank's", "[parallel][placement]"
 
 TEST_CASE("a GPU's cache is what its fraction of memory leaves", "[parallel][placement]") {
   plan_fixture cluster(eight_billion(), eight_billion_bytes());
-  cluster.gpu_node("a", {"cuda:0", "cuda:1"}, 16 * gib).sizes(2, 1);
+  cluster.gpu_node("a", {"cuda:0", "cuda:1"}, 24 * gib).sizes(2, 1);
   const auto cache = [&](double fraction) {
     cluster.config.cache.fraction = fraction;
     const auto plan = cluster.place();
     REQUIRE(plan);
     const auto& rank = plan->ranks[0];
-    // Half of 32 x 416 and 2 x 1002 MiB; 2 x 32 layers x 4 heads x 128 x 32 tokens x 2 bytes.
-    CHECK(rank.weight_bytes == 7658 * mib);
+    // Half of 32 x 416 and 2 x 1002 MiB, and 65 norms; 2 x 32 layers x 4 heads x 128 x 32 tokens x
+    // 2 bytes.
+    CHECK(rank.weight_bytes == 7658 * mib + 65 * 4096 * 4);
     CHECK(plan->block_size == 32);
     CHECK(rank.cache_bytes == (plan->cache_blocks + 1) * 2 * mib);
-    const double budget = fraction * 16 * static_cast<double>(gib);
-    const double used = static_cast<double>(rank.weight_bytes + rank.workspace_bytes);
+    const double budget = fraction * 24 * static_cast<double>(gib);
+    CHECK(rank.budget_bytes == static_cast<std::uint64_t>(budget));
+    const double used = static_cast<double>(rank.weight_bytes + rank.steps.sum());
     CHECK(plan->cache_blocks + 1 == std::floor((budget - used) / (2.0 * static_cast<double>(mib))));
     return plan->cache_blocks;
   };
   CHECK(cache(0.5) < cache(0.75));
   cluster.config.cache.fraction = 0.4;
-  CHECK_THAT(refusal(cluster, "cuda:0", errc::out_of_memory), Contains("there are 6.4 GiB"));
+  CHECK_THAT(refusal(cluster, "cuda:0", errc::out_of_memory), Contains("there are 9.6 GiB"));
+}
+
+TEST_CASE("a GPU's bytes are those of its own way to compute", "[parallel][placement]") {
+  plan_fixture cluster(eight_billion(), eight_billion_bytes());
+  cluster.gpu_node("a", {"cuda:0"}, 80 * gib).sizes(1, 1);
+  const auto rank_with = [&](dtype_choice type) {
+    cluster.config.model.dtype = type;
+    const auto plan = cluster.place();
+    REQUIRE(plan);
+    return plan->ranks.front();
+  };
+  const auto rank = rank_with(dtype_choice::automatic);
+  // 32 x 416 and 2 x 1002 MiB of matrices in 16 bits; 65 norms of 4096 in 32.
+  CHECK(rank.weight_bytes == (32 * 416 + 2 * 1002) * mib + 65 * 4096 * 4);
+  // 8192 tokens: 3 x 4096, (32 + 2 x 8 + 32) x 128 and 14336 elements of 2 bytes each, and two rows
+  // of 4096 for each of 256 sequences.
+  CHECK(rank.steps.activations ==
+        (std::uint64_t{12'288 + 10'240 + 14'336} * 8192 + 2 * 4096 * 256) * 2);
+  CHECK(rank.steps.logits == std::uint64_t{128'256} * 256 * 4);
+  // Counts of 2 bytes a slot and word, 16 KiB more a slot; 168 bytes for each row that is drawn.
+  CHECK(rank.steps.sampler == std::uint64_t{256} * (2 * 128'256 + 16'384) + 8192 * 168);
+  // Gate and up of 8192 tokens; 96 and 32 MiB of GEMMs and attention.
+  CHECK(rank.steps.workspace == std::uint64_t{2 * 14'336} * 8192 * 2 + 128 * mib);
+  CHECK(rank.steps.reserve == 1536 * mib);
+  // 2 x 32 layers x 8 heads x 128 x 32 tokens x 2 bytes a block.
+  CHECK(rank.cache_bytes % (4 * mib) == 0);
+  const auto sum = rank.weight_bytes + rank.steps.sum() + rank.cache_bytes;
+  CHECK(rank.budget_bytes == static_cast<std::uint64_t>(0.92 * 80 * static_cast<double>(gib)));
+  CHECK(sum <= rank.budget_bytes);
+  CHECK(sum + 4 * mib > rank.budget_bytes);
+
+  const auto wide = rank_with(dtype_choice::float32);
+  CHECK(wide.weight_bytes == 2 * (32 * 416 + 2 * 1002) * mib + 65 * 4096 * 4);
+  CHECK(wide.steps.activations == 2 * rank.steps.activations);
+  CHECK(wide.cache_bytes % (8 * mib) == 0);
+
+  // What others hold is not ours.
+  cluster.hosts[0].device_free_bytes = {60 * gib};
+  const auto beside = rank_with(dtype_choice::automatic);
+  CHECK(beside.budget_bytes == rank.budget_bytes - 20 * gib);
+  cluster.hosts[0].device_free_bytes = {10 * gib};
+  CHECK_THAT(refusal(cluster, "cuda:0", errc::out_of_memory),
+             Contains("rank 0 on a/cuda:0 needs 15.0 GiB of weights") &&
+                 Contains("there are 3.6 GiB for it"));
 }
 
 TEST_CASE("a model too large for a large cluster is refused soon", "[parallel][placement]") {
@@ -267,7 +313,7 @@ TEST_CASE("every plan seats each rank alone and within its memory", "[parallel][
     for (unsigned n = 1 + random() % 4; n > 0; --n) {
       std::vector<std::string> devices;
       for (unsigned d = random() % 5; d > 0; --d) devices.push_back("cuda:" + std::to_string(d));
-      cluster.gpu_node("n" + std::to_string(n), devices, (2 + random() % 20) * gib);
+      cluster.gpu_node("n" + std::to_string(n), devices, (4 + random() % 20) * gib);
     }
     const auto plan = cluster.place();
     if (!plan) continue;
@@ -281,8 +327,8 @@ TEST_CASE("every plan seats each rank alone and within its memory", "[parallel][
       CHECK(rank.node == of_stage.node);
       CHECK(rank.layout.layers == of_stage.layout.layers);
       const double bytes =
-          static_cast<double>(rank.weight_bytes + rank.workspace_bytes + rank.cache_bytes);
-      CHECK(bytes <= 0.9 * static_cast<double>(cluster.hosts[rank.node].device_bytes[0]));
+          static_cast<double>(rank.weight_bytes + rank.steps.sum() + rank.cache_bytes);
+      CHECK(bytes <= 0.92 * static_cast<double>(cluster.hosts[rank.node].device_bytes[0]));
       if (rank.layout.tp_rank == 0) {
         CHECK(rank.layout.layers.begin == next_layer);
         next_layer = rank.layout.layers.end;
@@ -307,10 +353,21 @@ TEST_CASE("a plan is printed as a table", "[parallel][placement]") {
         "model: SmolLM2 (llama), 30 layers, 9 heads, 3 KV heads, vocabulary 49152\n"
         "plan:  tensor_parallel_size = 1, pipeline_parallel_size = 3: as configured; 1 of 4 "
         "devices stay idle, since the plan needs no more\n"
-        "stage  rank  node  device  layers  heads  kv heads  weights   cache\n"
-        "0      0     a     cpu:0   0-8     0-8    0-2       47.7 MiB  84.6 MiB\n"
-        "1      1     a     cpu:1   9-20    0-8    0-2       25.4 MiB  112.8 MiB\n"
-        "2      2     b     cpu:0   21-29   0-8    0-2       47.7 MiB  84.6 MiB\n"
+        "stage  rank  node  device  layers  heads  kv heads\n"
+        "0      0     a     cpu:0   0-8     0-8    0-2\n"
+        "1      1     a     cpu:1   9-20    0-8    0-2\n"
+        "2      2     b     cpu:0   21-29   0-8    0-2\n"
+        "rank  weights   activations  logits    sampler  workspace  reserve  cache      sum        "
+        "of\n"
+        "0     47.7 MiB  9.4 MiB      -         -        -          -        84.6 MiB   141.7 MiB  "
+        "7.2 "
+        "GiB\n"
+        "1     25.4 MiB  9.4 MiB      -         -        -          -        112.8 MiB  147.5 MiB  "
+        "7.2 "
+        "GiB\n"
+        "2     47.7 MiB  10.5 MiB     48.0 MiB  -        -          -        84.6 MiB   190.8 MiB  "
+        "14.4 "
+        "GiB\n"
         "idle: b/cpu:1\n"
         "KV cache: 400 blocks of 16 tokens = 6400 tokens, 3.1 concurrent requests of 2048 "
         "tokens\n");

@@ -66,8 +66,7 @@ TEST_CASE("ranks' slices of the real model cover it exactly", "[parallel]") {
       if (tensor.shape.size() == 2) CHECK(all == tensor.data.size() * copies / 3);
     }
     for (const rank_layout& rank : *ranks) {
-      const auto planned =
-          runtime::planned_weight_bytes(*shape, rank, smollm2_bytes(), /*dequantized=*/false);
+      const auto planned = runtime::planned_weight_bytes(*shape, rank, smollm2_bytes(), {});
       const auto sliced = of_rank[static_cast<std::size_t>(rank.rank)];
       // The plan spreads the norms, 0.2 % of a layer, over the ranks.
       CHECK(static_cast<double>(planned) == Approx(static_cast<double>(sliced)).epsilon(0.003));

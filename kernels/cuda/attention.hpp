@@ -52,7 +52,8 @@ struct decode_plan {
   std::int32_t chunk = 128;  // keys, a power of two, at least 64; fixed for a device
   float* partial = nullptr;  // merge space
   std::size_t partial_bytes = 0;
-  std::int32_t* tickets = nullptr;  // zero between launches
+  std::int32_t* tickets = nullptr;        // zero between launches
+  std::size_t shared_bytes = 227 * 1024;  // that a block may have; an H100's
 };
 
 // A share of the work ends inside one (sequence, KV head) at most, so merge space is bounded by the

@@ -40,8 +40,8 @@ __global__ void __launch_bounds__(decode_threads, Engine::blocks_per_multiproces
     decode_attention(const __grid_constant__ attention_shape shape,
                      const __grid_constant__ decode_job job) {
   DINFER_SHARED(unsigned char, shared);
-  const decode_memory<Engine> memory(shared, shape.head_dim);
-  constexpr int stages = Engine::stages;
+  const int stages = Engine::most_stages == 2 ? 2 : job.stages;
+  const decode_memory<Engine> memory(shared, shape.head_dim, stages);
   tile_feed<Engine> feed;
   feed.walk.start(shape, job, memory.scratch());
   feed.read_page(shape);
@@ -51,7 +51,8 @@ __global__ void __launch_bounds__(decode_threads, Engine::blocks_per_multiproces
   Engine engine;
   run_sums<Engine> run;
   for (int stage = 0;; stage = stage + 1 == stages ? 0 : stage + 1) {
-    copy_async_wait<stages - 2>();
+    if (stages == 2) copy_async_wait<0>();
+    else copy_async_wait<1>();
     __syncthreads();  // the tile is there for all, and the one before is done with
     feed.bring(shape, job, memory, stage == 0 ? stages - 1 : stage - 1);
     const tile_note& note = memory.notes()[stage];
@@ -101,10 +102,21 @@ inline std::size_t merge_bytes(std::int64_t blocks, int rows, int head_dim) {
 }
 
 template <class Engine>
+std::size_t block_bytes(const attention_shape& shape, int stages) {
+  return static_cast<std::size_t>(decode_memory<Engine>(nullptr, shape.head_dim, stages).bytes());
+}
+
+template <class Engine>
 void attend(const attention_shape& shape, const decode_plan& plan, std::int32_t multiprocessors,
             cudaStream_t stream) {
   decode_job job;
-  const int blocks = multiprocessors * Engine::blocks_per_multiprocessor;
+  job.stages = block_bytes<Engine>(shape, Engine::most_stages) <= plan.shared_bytes
+                   ? Engine::most_stages
+                   : 2;
+  const std::size_t bytes = block_bytes<Engine>(shape, job.stages);
+  // A multiprocessor has 1 KB more than a block may have, and keeps 1 KB for each block.
+  const auto resident = static_cast<int>((plan.shared_bytes + 1024) / (bytes + 1024));
+  const int blocks = multiprocessors * std::clamp(resident, 1, Engine::blocks_per_multiprocessor);
   job.multiprocessors = multiprocessors;
   const auto page_bytes =
       static_cast<std::uint64_t>(shape.page_elements) * sizeof(typename Engine::element);
@@ -124,9 +136,8 @@ void attend(const attention_shape& shape, const decode_plan& plan, std::int32_t 
   job.peaks = reinterpret_cast<float2*>(plan.partial + std::int64_t{blocks} * most_chunks *
                                                            job.rows * shape.head_dim);
   job.tickets = plan.tickets;
-  const decode_memory<Engine> memory(nullptr, shape.head_dim);
-  launch(decode_attention<Engine>, dim3(static_cast<unsigned>(blocks)), dim3(decode_threads),
-         static_cast<std::size_t>(memory.bytes()), stream, shape, job);
+  launch(decode_attention<Engine>, dim3(static_cast<unsigned>(blocks)), dim3(decode_threads), bytes,
+         stream, shape, job);
 }
 
 template <class T>
@@ -142,10 +153,12 @@ void attend_halves(const attention_shape& shape, const decode_plan& plan,
     case 128:
       return attend<decode_mma<T, 128>>(shape, plan, multiprocessors, stream);
     case 256:
+      if (block_bytes<decode_mma<T, 256>>(shape, 2) > plan.shared_bytes) break;
       return attend<decode_mma<T, 256>>(shape, plan, multiprocessors, stream);
     default:
-      return attend<decode_plain<T>>(shape, plan, multiprocessors, stream);
+      break;
   }
+  attend<decode_plain<T>>(shape, plan, multiprocessors, stream);
 }
 
 }  // namespace dinfer::kernels::cuda

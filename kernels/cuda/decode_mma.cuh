@@ -17,7 +17,7 @@ struct decode_mma {
   static constexpr int query_rows = 16;
   static constexpr int most_rows = HeadDim > 128 ? 8 : 16;  // of these: registers are few
   static constexpr int largest_head_dim = HeadDim;
-  static constexpr int stages = HeadDim > 128 ? 2 : 3;
+  static constexpr int most_stages = HeadDim > 128 ? 2 : 3;
   static constexpr int blocks_per_multiprocessor = most_decode_blocks(HeadDim);
 
   // Lane 4 g + t holds rows g (0) and g + 8 (1), of the sums columns 8 j + 2 t + {0, 1}.

@@ -16,7 +16,7 @@ struct decode_plain {
   static constexpr int tile_shift = 5, tile_keys = 1 << tile_shift;
   static constexpr int query_rows = 8, most_rows = 8;
   static constexpr int largest_head_dim = 256;
-  static constexpr int stages = 2;
+  static constexpr int most_stages = 2;
   static constexpr int blocks_per_multiprocessor = 1;
   static constexpr int wide = largest_head_dim / 4 / 32;  // fours of columns of a lane
 

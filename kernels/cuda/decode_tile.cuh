@@ -46,19 +46,20 @@ struct alignas(16) tile_note {
 // Engine: how a tile is computed (decode_mma.cuh, decode_plain.cuh).
 template <class Engine>
 struct decode_memory {
-  static constexpr int stages = Engine::stages;
   using rows_type = typename Engine::rows_type;
 
   rows_type rows;
   unsigned char* base;
+  int stages;
 
-  __host__ __device__ decode_memory(unsigned char* shared, int head_dim)
-      : rows(head_dim / Engine::piece_elements), base(shared) {}
+  __host__ __device__ decode_memory(unsigned char* shared, int head_dim, int ring_stages)
+      : rows(head_dim / Engine::piece_elements), base(shared), stages(ring_stages) {}
 
   __host__ __device__ int part_bytes() const { return Engine::tile_keys * rows.stride * 16; }
   __host__ __device__ int query_bytes() const { return Engine::query_rows * rows.stride * 16; }
   __host__ __device__ int bytes() const {
-    return stages * (2 * part_bytes() + query_bytes()) + peak_bytes + note_bytes + scratch_bytes;
+    return stages * (2 * part_bytes() + query_bytes()) + peak_bytes + scratch_bytes +
+           stages * static_cast<int>(sizeof(tile_note));
   }
   __device__ unsigned char* keys(int stage) const { return base + stage * 2 * part_bytes(); }
   __device__ unsigned char* values(int stage) const { return keys(stage) + part_bytes(); }
@@ -67,16 +68,13 @@ struct decode_memory {
   }
   // [warps][most_rows]: largest score and mass of each warp's part of a chunk.
   __device__ float2* peaks() const { return reinterpret_cast<float2*>(queries(stages)); }
+  __device__ int* scratch() const { return reinterpret_cast<int*>(queries(stages) + peak_bytes); }
   __device__ tile_note* notes() const {
-    return reinterpret_cast<tile_note*>(queries(stages) + peak_bytes);
-  }
-  __device__ int* scratch() const {
-    return reinterpret_cast<int*>(queries(stages) + peak_bytes + note_bytes);
+    return reinterpret_cast<tile_note*>(queries(stages) + peak_bytes + scratch_bytes);
   }
 
  private:
   static constexpr int peak_bytes = decode_warps * Engine::most_rows * 8;
-  static constexpr int note_bytes = stages * static_cast<int>(sizeof(tile_note));
   static constexpr int scratch_bytes = 8 * 4;
 };
 
@@ -86,6 +84,7 @@ struct tile_feed {
   using T = typename Engine::element;
 
   decode_walk<Engine::tile_shift> walk;
+  int query_slot = 0;
   int page = 0;  // lane l holds the page of the tile's l-th block, read a tile before it is needed
 
   __device__ void read_page(const attention_shape& shape) {
@@ -133,7 +132,7 @@ struct tile_feed {
     const int heads = job.bundles.first_head[walk.bundle + 1] - first;
     const T* from = static_cast<const T*>(shape.qkv) + walk.sequence * shape.qkv_columns +
                     std::int64_t{first} * shape.head_dim;
-    unsigned char* const to = memory.queries(walk.piece % Engine::stages);
+    unsigned char* const to = memory.queries(query_slot);
     const int pieces = Engine::query_rows * memory.rows.count;
     for (int round = 0; round < (pieces + decode_threads - 1) / decode_threads; ++round) {
       const int i = static_cast<int>(threadIdx.x) + round * decode_threads;
@@ -149,6 +148,9 @@ struct tile_feed {
   // The next tile, on its way into `stage`; one group of copies, empty when there is none.
   __device__ void bring(const attention_shape& shape, const decode_job& job,
                         const decode_memory<Engine>& memory, int stage) {
+    // A slot a run: no more runs than stages are on their way or computed.
+    if (walk.running && walk.fresh)
+      query_slot = query_slot + 1 < memory.stages ? query_slot + 1 : 0;
     if (threadIdx.x == 0) {
       tile_note& note = memory.notes()[stage];
       note.flags = walk.running ? (walk.whole ? run_is_whole : 0) |
@@ -158,7 +160,7 @@ struct tile_feed {
                                 : work_ends;
       note.sequence = walk.sequence;
       note.bundle = walk.bundle;
-      note.query_slot = walk.piece % Engine::stages;
+      note.query_slot = query_slot;
       note.first_tile_key = walk.tile * Engine::tile_keys;
       note.first_key = walk.first_key;
       note.context = walk.context;

@@ -15,10 +15,9 @@ namespace dinfer::kernels::cuda {
 
 inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
 inline constexpr int decode_threads = 128, decode_warps = 4;
-// Blocks that run at a time on a multiprocessor of an H100 or H200, whose 228 KB of shared memory
-// bound them.
+// Blocks that run at a time on a multiprocessor with 228 KB of shared memory, an H100's.
 constexpr int most_decode_blocks(int head_dim) {
-  return head_dim > 128 ? 1 : head_dim > 64 ? 2 : 4;
+  return head_dim > 128 ? 1 : head_dim > 64 ? 2 : 3;
 }
 inline constexpr int most_bundles = 256;
 inline constexpr int most_chunks = 65;  // of a sequence: more tiles make longer chunks
@@ -38,6 +37,7 @@ struct decode_job {
   std::int32_t rows = 0;         // of the largest bundle
   std::int32_t chunk_shift = 0;  // tiles of the shortest chunk, as a logarithm
   std::int32_t multiprocessors = 0;
+  std::int32_t stages = 0;  // of the ring, 2 or 3
   head_bundles bundles;
 };
 
@@ -48,7 +48,6 @@ struct decode_walk {
   bool fresh = false;  // the first tile of a run that this block sees
   bool whole = false;  // the run is this block's alone
   int tile = 0, chunk = 0, bundle = 0, sequence = 0;
-  int piece = -1;  // counts `fresh`
   // Its sequence.
   int context = 0, row = 0, first_key = 0, first_tile = 0, last_tile = 0, shift = 0;
   int run_begin = 0;  // where the run begins in the line
@@ -97,7 +96,6 @@ struct decode_walk {
     chunk = first;
     tile = first == first_chunk() ? first_tile : first << shift;
     fresh = true;
-    ++piece;
     const int last_begin = last_chunk() == first_chunk() ? first_tile : last_chunk() << shift;
     whole = first == first_chunk() && run_begin + last_begin - first_tile < line_end;
     running = run_begin + tile - first_tile < line_end;

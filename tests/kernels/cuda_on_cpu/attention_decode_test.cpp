@@ -26,6 +26,7 @@ struct problem {
   std::vector<int> groups{4, 4};  // query heads of each KV head
   std::vector<int> contexts{100};
   double loudness = 1;  // of queries
+  std::size_t shared_bytes = 227 * 1024;
 
   int query_heads() const {
     int n = 0;
@@ -177,8 +178,8 @@ struct world {
     std::vector<float> partial(space.partial_bytes / 4 / merge_share,
                                std::numeric_limits<float>::quiet_NaN());
     std::vector<std::int32_t> tickets(space.ticket_bytes / 4);
-    attend_decode(s, {p.chunk, partial.data(), partial.size() * 4, tickets.data()}, p.type,
-                  multiprocessors, nullptr);
+    attend_decode(s, {p.chunk, partial.data(), partial.size() * 4, tickets.data(), p.shared_bytes},
+                  p.type, multiprocessors, nullptr);
     CHECK(std::count(tickets.begin(), tickets.end(), 0) == std::ssize(tickets));
     std::vector<float> values(at(out.size()));
     for (std::int64_t i = 0; i < out.size(); ++i) values[at(i)] = out.value(i);
@@ -308,6 +309,18 @@ TEST_CASE("emulated decode attention sees a window and skips padding") {
   nothing.contexts = {0, 0};
   nothing.contexts.reserve(4);
   check(nothing, 2, seed);
+}
+
+// Fewer stages in the ring, other kernels.
+TEST_CASE("emulated decode attention makes do with little shared memory") {
+  std::uint64_t seed = 250;
+  for (const int head_dim : {64, 128, 256}) {
+    problem p;
+    p.head_dim = head_dim;
+    p.shared_bytes = 99 * 1024;
+    p.contexts = {200, 0, 70, 330, 1, 1, 65};
+    check(p, 2, seed++);
+  }
 }
 
 TEST_CASE("emulated decode attention survives scores far apart") {

@@ -26,7 +26,8 @@ DOORS = [
     (r"(pcre2|utf8proc)", r"^runtime/tokenizer/", False),
     (r"simdjson", r"^(runtime|tests)/", False),
     (r"CLI/", r"^apps/", False),
-    (r"(cuda|cublas|nccl)", r"^kernels/cuda/|^net/comm/nccl|^tests/support/(cuda|sm90)_on_cpu|^tests/kernels/cuda", True),
+    (r"cupti", r"^bench/kernel_profile\.cpp", False),
+    (r"(cuda|cublas|nccl)", r"^kernels/cuda/|^net/comm/nccl|^tests/support/cuda_on_cpu|^tests/kernels/cuda", True),
 ]
 BANNED = [
     (r"\bTODO\b|\bFIXME\b|\bXXX\b|\bHACK\b", "a note to self"),

@@ -64,10 +64,9 @@ struct head_task {
     paired = Half && task < turning(s);
     turns = task < turning(s) && head < s.query_heads + s.kv_heads;
     at = (Half && !paired ? task + turning(s) : task) * Width;
-    if (idle(s)) return;
     const T* from = row + std::int64_t{head} * s.head_dim + at;
     x = *reinterpret_cast<const part*>(from);
-    if (paired) y = *reinterpret_cast<const part*>(from + s.rotary / 2);
+    y = paired ? *reinterpret_cast<const part*>(from + s.rotary / 2) : x;
   }
   // A query's rest stays where it is.
   __device__ __forceinline__ bool idle(const rope_shape& s) const {

@@ -81,7 +81,8 @@ outputs prompts_of(const std::vector<smollm2_answer>& answers) {
 
 }  // namespace
 
-TEST_CASE("in float32 a GPU draws the reference's greedy tokens of the real model", "[gpu][engine]") {
+TEST_CASE("in float32 a GPU draws the reference's greedy tokens of the real model",
+          "[gpu][engine]") {
   const auto answers = smollm2_answers(20);
   auto options = on_gpu(model_path(), dtype_choice::float32);
   options.cuda_graphs = GENERATE(true, false);

@@ -25,12 +25,13 @@ def commit():
 
 
 def full_row(row, config):
-    """A measured row with its bound and peer. A ratio above 1 is a time longer, or a rate higher, than that."""
+    """A measured row with its bound (the target's, else its own) and peer. A ratio above 1 is a time longer, or a rate higher."""
     target = TARGETS.get(config, {}).get(row["workload"], {})
+    bound = target.get("bound") if target.get("bound") is not None else row.get("bound")
     ratio = lambda to: round(row["value"] / to, 3) if to else None
     return {"workload": row["workload"], "config": config, "value": round(row["value"], 4), "unit": row["unit"],
-            "bound": target.get("bound"), "peer": target.get("peer"), "peer_name": TARGETS["peer_name"] if target.get("peer") else None,
-            "ratio_to_bound": ratio(target.get("bound")), "ratio_to_peer": ratio(target.get("peer"))}
+            "bound": bound, "peer": target.get("peer"), "peer_name": TARGETS["peer_name"] if target.get("peer") else None,
+            "ratio_to_bound": ratio(bound), "ratio_to_peer": ratio(target.get("peer"))}
 
 
 def keep(rows, args, command):
@@ -46,11 +47,11 @@ def keep(rows, args, command):
 
 
 def table(rows):
-    print(f"{'row':24} {'value':>10} {'bound':>8} {'x bound':>8} {'peer':>8} {'x peer':>7} {'goal':>8}")
+    print(f"{'row':30} {'value':>10} {'bound':>8} {'x bound':>8} {'peer':>8} {'x peer':>7} {'goal':>8}")
     for r in rows:
         goal = TARGETS.get(r["config"], {}).get(r["workload"], {}).get("goal")
         text = lambda v, width: f"{v:>{width}}" if v is not None else " " * (width - 1) + "-"
-        print(f"{r['workload']:24} {r['value']:10.2f} {text(r['bound'], 8)} {text(r['ratio_to_bound'], 8)} {text(r['peer'], 8)} "
+        print(f"{r['workload']:30} {r['value']:10.2f} {text(r['bound'], 8)} {text(r['ratio_to_bound'], 8)} {text(r['peer'], 8)} "
               f"{text(r['ratio_to_peer'], 7)} {text(goal, 8)}  {r['unit']}")
 
 

@@ -10,7 +10,8 @@ namespace {
 
 constexpr int packs_per_thread = 2;
 
-__device__ __forceinline__ float silu(float x) { return x / (1.0F + expf(-x)); }
+// Two units in the last place; 0 where e^-x is beyond 2^126.
+__device__ __forceinline__ float silu(float x) { return __fdividef(x, 1.0F + expf(-x)); }
 
 template <activation Act>
 __device__ __forceinline__ float activated(float x) {

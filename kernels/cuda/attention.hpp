@@ -69,7 +69,10 @@ decode_space decode_space_for(std::int32_t query_heads, std::int32_t kv_heads,
 // largest value of a row.
 void attend_decode(const attention_shape& shape, const decode_plan& plan, dtype type,
                    std::int32_t multiprocessors, cudaStream_t stream);
-// Sequences first_sequence.. of the step, `tokens` query tokens in all; each of any length, 1 too.
+// Sequences first_sequence.. of the step, `tokens` query tokens in all or fewer; each of any
+// length, 1 too; scale > 0, block_size >= 8. Tensor cores (mma.sync) serve head_dim 64 and 128 in
+// bf16 and f16, other kernels f32 and every head_dim that is a multiple of 8 up to 256. A row's
+// bits depend on its position and its sequence's keys alone. Bounds: as attend_decode's.
 void attend_prefill(const attention_shape& shape, std::int32_t first_sequence, std::int32_t tokens,
                     dtype type, cudaStream_t stream);
 

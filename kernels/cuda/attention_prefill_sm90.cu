@@ -10,7 +10,7 @@
 // Key tiles begin at multiples of 128 keys and are taken in key order; for a row that sees none of
 // its keys a tile changes nothing. So a row's bits depend on its position and its keys alone.
 #include "kernels/cuda/attention.hpp"
-#include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/cuda/prefill_sm90.cuh"
 #include "kernels/cuda/softmax_rows.cuh"
 #include "kernels/cuda/tensor_map.hpp"
 #include "kernels/cuda/wgmma.cuh"
@@ -20,67 +20,6 @@
 namespace dinfer::kernels::cuda {
 
 namespace {
-
-constexpr int key_tile = 128;
-constexpr int stages = 2;
-constexpr int group_threads = 128;
-constexpr int group_rows = 64;
-constexpr int consumers = 2;
-constexpr int tile_rows = consumers * group_rows;
-constexpr int block_threads = group_threads * (consumers + 1);
-constexpr int no_window = 1 << 30;
-#ifndef DINFER_PREFILL_TURNS
-#define DINFER_PREFILL_TURNS 1
-#endif
-constexpr bool take_turns = DINFER_PREFILL_TURNS != 0;
-
-// Named barriers: one for each consumer's own threads, one for each consumer's turn.
-constexpr int own_barrier = 1, turn_barrier = own_barrier + consumers;
-
-struct shared_barriers {
-  std::uint64_t keys_full[stages], keys_empty[stages];
-  std::uint64_t values_full[stages], values_empty[stages];
-};
-
-// Byte offsets in shared memory. A matrix lies as halves of 64 columns, each a swizzled tile.
-template <int D>
-struct shared_space {
-  static constexpr int halves = D / 64;
-  static constexpr int query_half = tile_rows * 128, key_half = key_tile * 128;
-  static constexpr int matrix = halves * key_half;
-  static constexpr int keys = halves * query_half;
-  static constexpr int values = keys + stages * matrix;
-  static constexpr int barriers = values + stages * matrix;
-  static constexpr int bytes = barriers + static_cast<int>(sizeof(shared_barriers));
-};
-
-// Numbers that all lanes share; the compiler believes it after a shuffle.
-__device__ __forceinline__ int uniform(int v) { return __shfl_sync(whole_warp, v, 0); }
-
-// What the rows of a query tile see.
-struct key_span {
-  int first_position, last_position, window;
-  int first_tile, tiles;
-
-  __device__ __forceinline__ key_span(const attention_shape& a, const query_tile& tile)
-      : first_position(uniform(tile.position(tile.first_row))),
-        last_position(uniform(tile.position(min(tile.first_row + tile_rows, tile.rows) - 1))),
-        window(a.window > 0 ? a.window : no_window),
-        first_tile(first_key() / key_tile),
-        tiles(last_position / key_tile + 1 - first_tile) {}
-
-  __device__ __forceinline__ int first_key() const { return max(0, first_position - window + 1); }
-  __device__ __forceinline__ int key_of(int i) const { return (first_tile + i) * key_tile; }
-  __device__ __forceinline__ bool all_see(int i) const {
-    return key_of(i + 1) <= first_position + 1 && key_of(i) > last_position - window;
-  }
-};
-
-// Stage and parity of tile i of the span.
-__device__ __forceinline__ int stage_of(int i) { return i % stages; }
-__device__ __forceinline__ std::uint32_t parity_of(int i) {
-  return static_cast<std::uint32_t>(i / stages) & 1U;
-}
 
 // By one warp: a lane fetches one half of one page of a tile. Pages in which no row sees a key are
 // not touched: their table entries may be stale.
@@ -237,7 +176,8 @@ __device__ __forceinline__ void consume(const attention_shape& a, const query_ti
                                         shared_barriers& barriers) {
   using space = shared_space<D>;
   const int thread = static_cast<int>(threadIdx.x % group_threads);
-  const int part = uniform(static_cast<int>(threadIdx.x / group_threads)) - 1, other = 1 - part;
+  const int part = warp_uniform(static_cast<int>(threadIdx.x / group_threads)) - 1,
+            other = 1 - part;
   const int first_row = part * group_rows;
   const bool speaker = thread % 32 == 0;  // one thread of a warp frees what the warp has read
   load_queries<T, D>(a, tile, first_row, thread, shared);
@@ -344,7 +284,8 @@ void attend(const attention_shape& shape, std::int32_t first_sequence, std::int3
 bool prefill_sm90_fits(const attention_shape& shape, dtype type) {
   return (type == dtype::bf16 || type == dtype::f16) &&
          (shape.head_dim == 64 || shape.head_dim == 128) && shape.block_size >= 16 &&
-         shape.block_size <= key_tile && shape.scale > 0 && page_map_fits(shape);
+         key_tile % shape.block_size == 0 && shape.block_size == 1 << shape.block_shift &&
+         shape.scale > 0 && page_map_fits(shape);
 }
 
 void attend_prefill_sm90(const attention_shape& shape, std::int32_t first_sequence,

@@ -106,6 +106,12 @@ void attend(const attention_shape& shape, const decode_plan& plan, std::int32_t 
   decode_job job;
   const int blocks = multiprocessors * Engine::blocks_per_multiprocessor;
   job.multiprocessors = multiprocessors;
+  const auto page_bytes =
+      static_cast<std::uint64_t>(shape.page_elements) * sizeof(typename Engine::element);
+  job.page_bytes = static_cast<std::uint32_t>(page_bytes);
+  if (job.page_bytes != page_bytes) {
+    throw device_error(errc::internal, "decode attention: a page of more than 4 GiB");
+  }
   // A merge space for smaller groups is no error: then keys are read once more.
   job.rows = std::min(largest_group(shape), Engine::most_rows);
   while (job.rows > 0 && merge_bytes(blocks, job.rows, shape.head_dim) > plan.partial_bytes) {

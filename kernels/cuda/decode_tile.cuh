@@ -97,28 +97,33 @@ struct tile_feed {
     page = block <= last ? shape.block_table[walk.row * shape.table_width + block] : 0;
   }
 
-  __device__ void copy_tile(const attention_shape& shape, const decode_job& job,
-                            const decode_memory<Engine>& memory, int stage) const {
-    const int thread = static_cast<int>(threadIdx.x), first = walk.tile * Engine::tile_keys;
-    const std::int64_t head_elements = std::int64_t{shape.block_size} * shape.head_dim;
-    const std::int64_t value_offset = head_elements * shape.kv_heads;
-    const T* head =
-        static_cast<const T*>(shape.pages) + head_elements * job.bundles.kv_head[walk.bundle];
+  __device__ __forceinline__ void copy_tile(const attention_shape& shape, const decode_job& job,
+                                            const decode_memory<Engine>& memory, int stage) const {
+    const unsigned first = static_cast<unsigned>(walk.tile) * Engine::tile_keys;
+    const unsigned row_bytes = static_cast<unsigned>(shape.head_dim) * sizeof(T);
+    const unsigned head_bytes = static_cast<unsigned>(shape.block_size) * row_bytes;
+    const char* head = static_cast<const char*>(shape.pages) +
+                       std::int64_t{head_bytes} * job.bundles.kv_head[walk.bundle];
+    const std::int64_t value_offset = std::int64_t{head_bytes} * shape.kv_heads;
     unsigned char *const keys = memory.keys(stage), *const values = memory.values(stage);
-    const int pieces = Engine::tile_keys * memory.rows.count;
-#pragma unroll 4
-    for (int i = thread; i < pieces + (-pieces & 31); i += decode_threads) {
-      const int row = min(i / memory.rows.count, Engine::tile_keys - 1);
-      const int piece = i % memory.rows.count, key = first + row;
-      const int block = (key >> shape.block_shift) - (first >> shape.block_shift);
-      const std::int64_t from = __shfl_sync(0xFFFFFFFFU, page, block) * shape.page_elements +
-                                (key & (shape.block_size - 1)) * shape.head_dim +
-                                piece * Engine::piece_elements;
-      if (i >= pieces) continue;
-      const bool seen = key >= walk.first_key && key < walk.context;  // others become zeros
-      const int to = memory.rows.at(row, piece) * 16;
-      copy_async_16(keys + to, head + from, seen);
-      copy_async_16(values + to, head + value_offset + from, seen);
+    const unsigned count = static_cast<unsigned>(memory.rows.count);
+    const unsigned pieces = Engine::tile_keys * count;
+#pragma unroll 8
+    for (unsigned round = 0; round < (pieces + decode_threads - 1) / decode_threads; ++round) {
+      const unsigned i = threadIdx.x + round * decode_threads, row = i / count, piece = i % count;
+      const unsigned key = first + row;
+      const unsigned block = (key >> shape.block_shift) - (first >> shape.block_shift);
+      const auto from_page =
+          static_cast<unsigned>(__shfl_sync(0xFFFFFFFFU, page, static_cast<int>(block)));
+      if (pieces % decode_threads != 0 && i >= pieces) continue;
+      const unsigned inside =
+          (key & (static_cast<unsigned>(shape.block_size) - 1)) * row_bytes + piece * 16;
+      const char* from = head + std::uint64_t{from_page} * job.page_bytes + inside;
+      const int k = static_cast<int>(key),
+                to = memory.rows.at(static_cast<int>(row), static_cast<int>(piece)) * 16;
+      const bool seen = k >= walk.first_key && k < walk.context;  // others become zeros
+      copy_async_16(keys + to, from, seen);
+      copy_async_16(values + to, from + value_offset, seen);
     }
   }
 
@@ -129,8 +134,10 @@ struct tile_feed {
     const T* from = static_cast<const T*>(shape.qkv) + walk.sequence * shape.qkv_columns +
                     std::int64_t{first} * shape.head_dim;
     unsigned char* const to = memory.queries(walk.piece % Engine::stages);
-    for (int i = static_cast<int>(threadIdx.x); i < Engine::query_rows * memory.rows.count;
-         i += decode_threads) {
+    const int pieces = Engine::query_rows * memory.rows.count;
+    for (int round = 0; round < (pieces + decode_threads - 1) / decode_threads; ++round) {
+      const int i = static_cast<int>(threadIdx.x) + round * decode_threads;
+      if (i >= pieces) break;
       const int row = i / memory.rows.count, piece = i % memory.rows.count;
       const bool valid = row < heads;
       copy_async_16(to + memory.rows.at(row, piece) * 16,

@@ -34,8 +34,9 @@ struct decode_job {
   float* sums = nullptr;            // [blocks, most_chunks, rows, head_dim]
   float2* peaks = nullptr;          // [blocks, most_chunks, rows]: largest score and mass
   std::int32_t* tickets = nullptr;  // [blocks]
-  std::int32_t rows = 0;            // of the largest bundle
-  std::int32_t chunk_shift = 0;     // tiles of the shortest chunk, as a logarithm
+  std::uint32_t page_bytes = 0;
+  std::int32_t rows = 0;         // of the largest bundle
+  std::int32_t chunk_shift = 0;  // tiles of the shortest chunk, as a logarithm
   std::int32_t multiprocessors = 0;
   head_bundles bundles;
 };

@@ -199,6 +199,11 @@ void check_present(std::int32_t index) {
   int count = 0;
   const cudaError_t found = cudaGetDeviceCount(&count);
   (void)cudaGetLastError();
+  int driver = 0;
+  if (found == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess &&
+      driver == 0) {
+    throw device_error(errc::unavailable, "this machine has no NVIDIA driver");
+  }
   if (found != cudaSuccess) {
     throw device_error(errc::unavailable,
                        std::string("no GPU can be used: ") + cudaGetErrorString(found));

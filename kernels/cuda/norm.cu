@@ -53,13 +53,15 @@ struct row_part {
     return total;
   }
   // Of (x - shift)^2.
+  template <bool Whole>
   __device__ __forceinline__ float squares(float shift, int columns) const {
     float total = 0;
 #pragma unroll
     for (int i = 0; i < Packs; ++i) {
 #pragma unroll
       for (int e = 0; e < pack<T>::count; ++e) {
-        const float off = first(i) + e < columns ? to_float(x[i].v[e]) - shift : 0.0F;
+        const bool inside = first(i) + (Whole ? 0 : e) < columns;
+        const float off = inside ? to_float(x[i].v[e]) - shift : 0.0F;
         total += off * off;
       }
     }
@@ -68,39 +70,43 @@ struct row_part {
 };
 
 template <class T, int Packs, bool Whole>
-__global__ void __launch_bounds__(most_threads) add_norm_kernel(add_norm_job job) {
+__global__ void __launch_bounds__(Packs == 1 ? most_threads / 2 : most_threads)
+    add_norm_kernel(add_norm_job job) {
+  constexpr int count = pack<T>::count;
   DINFER_SHARED(float, space);
   const auto columns = static_cast<int>(job.columns);
   const std::int64_t row = blockIdx.x * job.columns;
   T* residual = static_cast<T*>(job.residual) + row;
-  row_part<T, Packs> own;
-  own.template load<Whole>(residual, columns);
-  if (job.partial != nullptr) {
-    row_part<T, Packs> added;
-    added.template load<Whole>(static_cast<const T*>(job.partial) + row, columns);
-    own.add(added);
-    own.template store<Whole>(residual, columns);
+  // All that is read is asked for before the first value is waited for.
+  float gain[Packs][count];
+  row_part<T, Packs> own, added;
+#pragma unroll
+  for (int i = 0; i < Packs; ++i) {
+    const bool wanted = job.gain != nullptr && own.first(i) < columns;
+    if (wanted) load_floats<Whole>(gain[i], job.gain, own.first(i), columns);
   }
+  own.template load<Whole>(residual, columns);
+  added.template load<Whole>(static_cast<const T*>(job.partial) + row,
+                             job.partial == nullptr ? 0 : columns);
+  own.add(added);  // zeros when there is nothing to add
+  if (job.partial != nullptr) own.template store<Whole>(residual, columns);
   if (job.gain == nullptr) return;
 
   const bool rms = job.kind == norm_kind::rms;
   const auto n = static_cast<float>(columns);
   const float mean = rms ? 0.0F : block_sum(own.sum(), space) / n;
-  const float variance = block_sum(own.squares(mean, columns), space) / n;
+  const float variance = block_sum(own.template squares<Whole>(mean, columns), space) / n;
   const float scale = 1.0F / sqrtf(variance + job.epsilon);
 #pragma unroll
   for (int i = 0; i < Packs; ++i) {
-    const int c = own.first(i);
-    if (c >= columns) continue;
-    constexpr int count = pack<T>::count;
-    float gain[count], bias[count] = {};
-    load_floats<Whole>(gain, job.gain, c, columns);
-    if (job.bias != nullptr) load_floats<Whole>(bias, job.bias, c, columns);
+    if (own.first(i) >= columns) continue;
+    float bias[count] = {};
+    if (job.bias != nullptr) load_floats<Whole>(bias, job.bias, own.first(i), columns);
 #pragma unroll
     for (int e = 0; e < count; ++e) {
       const float y = (to_float(own.x[i].v[e]) - mean) * scale;
       const float rounded = rms ? to_float(from_float<T>(y)) : y;
-      own.x[i].v[e] = from_float<T>(rounded * gain[e] + bias[e]);
+      own.x[i].v[e] = from_float<T>(rounded * gain[i][e] + bias[e]);
     }
   }
   own.template store<Whole>(static_cast<T*>(job.normed) + row, columns);
@@ -124,6 +130,7 @@ void add_norm(const add_norm_job& job, dtype type, cudaStream_t stream) {
     using T = decltype(zero);
     const std::int64_t packs = divide_up(job.columns, pack<T>::count);
     const auto threads = [&](int each) { return divide_up(divide_up(packs, each), 32) * 32; };
+    if (threads(1) <= most_threads / 2) return launch_add_norm<T, 1>(job, threads(1), stream);
     if (threads(2) <= most_threads) return launch_add_norm<T, 2>(job, threads(2), stream);
     if constexpr (sizeof(T) == 4) {
       if (threads(4) <= most_threads) return launch_add_norm<T, 4>(job, threads(4), stream);

@@ -43,50 +43,79 @@ __device__ __forceinline__ void turn(T& a, T& b, float cosine, float sine) {
   b = from_float<T>(y * cosine + x * sine);
 }
 
-// Half: pieces i and i + rotary / 2 belong together; else neighbours in one piece do.
+// A thread's task: one piece of a head, or two that turn together. Half: piece i and the one half a
+// rotation further; else neighbours within a piece.
+template <class T, int Width, bool Half>
+struct head_task {
+  using part = piece<T, Width>;
+  int head, at;  // dimension of the first element
+  bool turns, paired;
+  part x, y;
+
+  static __device__ __forceinline__ int turning(const rope_shape& s) {  // tasks of a head
+    return (Half ? s.rotary / 2 : s.rotary) / Width;
+  }
+  static __device__ __forceinline__ int of_head(const rope_shape& s) {
+    return s.head_dim / Width - (Half ? turning(s) : 0);
+  }
+  __device__ __forceinline__ head_task(const rope_shape& s, const T* row, int index) {
+    head = index / of_head(s);
+    const int task = index % of_head(s);
+    paired = Half && task < turning(s);
+    turns = task < turning(s) && head < s.query_heads + s.kv_heads;
+    at = (Half && !paired ? task + turning(s) : task) * Width;
+    const T* from = row + std::int64_t{head} * s.head_dim + at;
+    x = *reinterpret_cast<const part*>(from);
+    y = paired ? *reinterpret_cast<const part*>(from + s.rotary / 2) : x;
+  }
+  // A query's rest stays where it is.
+  __device__ __forceinline__ bool idle(const rope_shape& s) const {
+    return head < s.query_heads && !turns;
+  }
+  __device__ __forceinline__ void turn_by(const float* cosines, const float* sines) {
+#pragma unroll
+    for (int e = 0; e < Width; e += Half ? 1 : 2) {
+      const int angle = Half ? at + e : (at + e) / 2;
+      T& second = Half ? y.v[e] : x.v[(e + 1) % Width];
+      turn(x.v[e], second, cosines[angle], sines[angle]);
+    }
+  }
+  __device__ __forceinline__ void store(const rope_shape& s, T* to) const {
+    *reinterpret_cast<part*>(to) = x;
+    if (paired) *reinterpret_cast<part*>(to + s.rotary / 2) = y;
+  }
+};
+
 template <class T, int Width, bool Half>
 __global__ void __launch_bounds__(512) rope_store_kernel(rope_shape s) {
-  using part = piece<T, Width>;
+  using task = head_task<T, Width, Half>;
   DINFER_SHARED(float, cosines);  // [rotary / 2], and the sines after them
   const std::int64_t t = blockIdx.x;
-  const int half = s.rotary / 2;
-  float* sines = cosines + half;
+  float* sines = cosines + s.rotary / 2;
+  const int heads = s.query_heads + 2 * s.kv_heads;
+  const int tasks = heads * task::of_head(s);
+  T* row = static_cast<T*>(s.qkv) + t * heads * s.head_dim;
   const std::int32_t position = s.positions[t];
-  for (int i = threadIdx.x; i < half; i += blockDim.x) {
+  T* lines = static_cast<T*>(s.pages) + line_of(s, t, position);
+  // There is a task for every thread but for some of the last warp; its data comes meanwhile.
+  const int first = static_cast<int>(threadIdx.x) < tasks ? static_cast<int>(threadIdx.x) : 0;
+  task own(s, row, first);
+  for (int i = threadIdx.x; i < s.rotary / 2; i += blockDim.x) {
     sincosf(static_cast<float>(position) * s.inverse_frequencies[i], &sines[i], &cosines[i]);
   }
-  T* lines = static_cast<T*>(s.pages) + line_of(s, t, position);
-  const int heads = s.query_heads + 2 * s.kv_heads;
-  T* row = static_cast<T*>(s.qkv) + t * heads * s.head_dim;
   __syncthreads();
 
-  const int turning = (Half ? half : s.rotary) / Width;  // tasks of a head that turn
-  const int tasks = s.head_dim / Width - (Half ? turning : 0);
-  for (int i = threadIdx.x; i < heads * tasks; i += blockDim.x) {
-    const int head = i / tasks, task = i % tasks;
-    const bool paired = Half && task < turning;  // two pieces, half apart
-    const bool turns = task < turning && head < s.query_heads + s.kv_heads;
-    if (head < s.query_heads && !turns) continue;
-    const int at = (Half && !paired ? task + turning : task) * Width;
-    auto* a = reinterpret_cast<part*>(row + std::int64_t{head} * s.head_dim + at);
-    auto* b = reinterpret_cast<part*>(row + std::int64_t{head} * s.head_dim + at + half);
-    part x = *a, y;
-    if (paired) y = *b;
-    if (turns) {
-#pragma unroll
-      for (int e = 0; e < Width; e += Half ? 1 : 2) {
-        const int angle = Half ? at + e : (at + e) / 2;
-        T& second = Half ? y.v[e] : x.v[(e + 1) % Width];
-        turn(x.v[e], second, cosines[angle], sines[angle]);
-      }
-      *a = x;
-      if (paired) *b = y;
+  for (int i = threadIdx.x; i < tasks; i += blockDim.x) {
+    if (i != first) own = task(s, row, i);
+    if (own.idle(s)) continue;
+    if (own.turns) {
+      own.turn_by(cosines, sines);
+      own.store(s, row + std::int64_t{own.head} * s.head_dim + own.at);
     }
-    if (head < s.query_heads) continue;
+    if (own.head < s.query_heads) continue;
     // Key heads, then value heads: as in a page.
-    T* to = lines + std::int64_t{head - s.query_heads} * s.block_size * s.head_dim + at;
-    *reinterpret_cast<part*>(to) = x;
-    if (paired) *reinterpret_cast<part*>(to + half) = y;
+    own.store(s,
+              lines + std::int64_t{own.head - s.query_heads} * s.block_size * s.head_dim + own.at);
   }
 }
 

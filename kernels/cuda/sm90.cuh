@@ -11,7 +11,7 @@
 #include <cstdint>
 
 #ifdef DINFER_CUDA_ON_CPU
-#include "tests/support/sm90_on_cpu.hpp"
+#include "tests/support/cuda_on_cpu_sm90.hpp"
 #else
 
 namespace dinfer::kernels::cuda {

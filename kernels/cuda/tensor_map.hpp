@@ -15,7 +15,7 @@
 #include <vector>
 
 #ifdef DINFER_CUDA_ON_CPU
-#include "tests/support/sm90_on_cpu.hpp"
+#include "tests/support/cuda_on_cpu_sm90.hpp"
 #endif
 
 namespace dinfer::kernels::cuda {

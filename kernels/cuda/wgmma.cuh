@@ -122,6 +122,6 @@ __device__ __forceinline__ void multiply_registers(float (&d)[32], const std::ui
 #undef DINFER_MULTIPLY
 }
 
-#endif  // on the host these come from tests/support/sm90_on_cpu.hpp
+#endif  // on the host these come from tests/support/cuda_on_cpu_sm90.hpp
 
 }  // namespace dinfer::kernels::cuda

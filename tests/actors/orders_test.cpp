@@ -125,6 +125,43 @@ TEST_CASE("an order carries the whole layout of a rank") {
   CHECK(options_of(order, two_nodes()).error().code == errc::mismatch);
 }
 
+TEST_CASE("an order says how its device computes") {
+  auto config = two_nodes();
+  const auto plan = plan_of(2, 1);
+  const auto options = [&] {
+    auto made = options_of(order_of(plan, 0), config);
+    REQUIRE(made);
+    return *made;
+  };
+  CHECK(options().device_options.activation == kernels::dtype::f32);
+  CHECK(options().max_num_batched_tokens == 512);
+  CHECK(options().graphs);
+  config.nodes[0].devices = {"cuda:0"};
+  config.model.format = load_format::random;
+  config.model.seed = 5;
+  config.scheduler.batch_invariant = true;
+  config.cuda.graphs = false;
+  config.cache.fraction = 0.5;
+  CHECK(options().device_options.activation == kernels::dtype::bf16);
+  CHECK(options().device_options.batch_invariant);
+  CHECK(options().max_num_batched_tokens == 8192);
+  CHECK(options().format == load_format::random);
+  CHECK(options().seed == 5);
+  CHECK(options().memory_fraction == 0.5);
+  CHECK_FALSE(options().graphs);
+}
+
+TEST_CASE("what a host has comes through its words") {
+  runtime::host_facts host{8, 2, 1 << 20, {7, 0}, {5, 0}, "m"};
+  const auto back = facts_of(words_of(host));
+  CHECK(back.cores == 8);
+  CHECK(back.first_core == 2);
+  CHECK(back.memory_bytes == 1 << 20);
+  CHECK(back.device_bytes == host.device_bytes);
+  CHECK(back.device_free_bytes == host.device_free_bytes);
+  CHECK(back.machine == "m");
+}
+
 TEST_CASE("the scheduler counts on what the smallest rank offers") {
   auto config = two_nodes();
   config.scheduler.max_num_seqs = 8;

@@ -3,13 +3,9 @@
 // tests/reference/smollm2_reference.py).
 #pragma once
 
-#include "tests/support/model_path.hpp"
-
 #include "dinfer/request.hpp"
 
-#include <simdjson.h>
-
-#include <utility>
+#include <cstddef>
 #include <vector>
 
 namespace dinfer::tests {
@@ -19,28 +15,7 @@ struct smollm2_answer {
   std::vector<double> logprobs;  // of the tokens
 };
 
-inline std::vector<smollm2_answer> smollm2_answers(std::size_t count) {
-  const auto ids = [](simdjson::ondemand::array array) {
-    std::vector<token_id> out;
-    for (auto value : array) out.push_back(static_cast<token_id>(std::int64_t(value)));
-    return out;
-  };
-  const auto text =
-      simdjson::padded_string::load(repository_file("tests/golden/smollm2_greedy.json"));
-  REQUIRE(text.error() == simdjson::SUCCESS);
-  simdjson::ondemand::parser parser;
-  auto document = parser.iterate(text.value_unsafe());
-  std::vector<smollm2_answer> answers;
-  for (simdjson::ondemand::object c : document["prompts"].get_array()) {
-    if (answers.size() == count) break;
-    smollm2_answer a;
-    a.prompt = ids(c["prompt_tokens"].get_array());
-    a.tokens = ids(c["tokens"].get_array());
-    for (auto value : c["logprobs"].get_array()) a.logprobs.push_back(double(value));
-    answers.push_back(std::move(a));
-  }
-  REQUIRE(answers.size() == count);
-  return answers;
-}
+// The first `count`, which must be there.
+std::vector<smollm2_answer> smollm2_answers(std::size_t count);
 
 }  // namespace dinfer::tests

@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(128)
 #endif
 }
 
-// How many elements of a product are wrong, -1 when it could not be run.
+// How many elements of a product are wrong.
 template <int D>
 int wrong_elements(unit what, std::uint32_t leading, std::uint32_t stride) {
   std::vector<bf16> left(64 * 128), matrix(128 * 128);

@@ -82,6 +82,12 @@ void for_devices(Fn&& fn) {
       if (type == dtype::f32 && invariant) continue;
       const auto gpu = open_gpu(type, invariant);
       if (!gpu) return;
+      step_limits limits;
+      limits.tokens = 600;
+      limits.mlp = 2048;
+      limits.query_heads = limits.kv_heads = 1;
+      limits.head_dim = 64;
+      gpu->ops().reserve(limits);
       fn(*gpu, *cpu, type, invariant);
     }
   }

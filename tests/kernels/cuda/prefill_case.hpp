@@ -6,9 +6,7 @@
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
-
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+#include "kernels/cuda/types.cuh"
 
 #include <algorithm>
 #include <cmath>

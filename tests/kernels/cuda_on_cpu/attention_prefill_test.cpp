@@ -2,11 +2,9 @@
 // Prefill attention of the CUDA backend, run on the host, against plain double arithmetic: ragged
 // batches over scattered pages, and that a prompt's bits do not depend on how it is cut.
 #include "kernels/cuda/attention_tiles.cuh"
-#include "tests/kernels/support.hpp"
+#include "tests/kernels/cuda/paged_prompts.hpp"
 
-#include <algorithm>
 #include <cstdio>
-#include <numeric>
 
 using namespace dinfer;
 using namespace dinfer::kernels;
@@ -14,26 +12,7 @@ using namespace dinfer::tests;
 
 namespace {
 
-struct world {
-  std::vector<std::int32_t> groups{4, 4};  // query heads of each KV head
-  std::int32_t head_dim = 64, block_size = 16, window = 0;
-  dtype type = dtype::bf16;
-
-  std::int32_t kv_heads() const { return static_cast<std::int32_t>(groups.size()); }
-  std::int32_t query_heads() const { return std::accumulate(groups.begin(), groups.end(), 0); }
-};
-
-// A whole prompt: what its tokens ask for, and its keys and values, as `type` holds them.
-struct prompt {
-  std::int32_t length = 0;
-  std::vector<float> queries, keys, values;  // [length, heads, head_dim]
-};
-
-// Tokens first .. first + count of a prompt, in one step. No prompt: padding.
-struct piece {
-  const prompt* from;
-  std::int32_t first, count;
-};
+using world = head_shape;
 
 template <class T>
 std::vector<T> stored(const std::vector<float>& values) {
@@ -42,126 +21,44 @@ std::vector<T> stored(const std::vector<float>& values) {
   return out;
 }
 
-std::vector<float> numbers(random_numbers& random, std::int64_t n, float reach, dtype type) {
-  auto v = random.floats(n, -reach, reach);
-  cuda::with_type(type, [&](auto element) {
-    for (auto& x : v) x = cuda::to_float(cuda::from_float<decltype(element)>(x));
-  });
-  return v;
-}
-
-prompt make_prompt(const world& w, std::int32_t length, random_numbers& random) {
-  const auto keys = std::int64_t{length} * w.kv_heads() * w.head_dim;
-  return {length, numbers(random, std::int64_t{length} * w.query_heads() * w.head_dim, 2, w.type),
-          numbers(random, keys, 2, w.type), numbers(random, keys, 2, w.type)};
-}
-
-// The step's pages, with nothing but NaN where no key is yet.
-template <class T>
-struct cache {
-  static constexpr std::int32_t layers = 2, layer = 1;
-  std::vector<std::int32_t> table;  // [pieces, width]
-  std::int64_t width = 1;
-  std::vector<T> memory;
-
-  cache(const world& w, const std::vector<piece>& pieces, random_numbers& random) {
-    for (const auto& p : pieces) {
-      width = std::max<std::int64_t>(width, (p.first + p.count + w.block_size - 1) / w.block_size);
-    }
-    std::vector<std::int32_t> free(pieces.size() * static_cast<std::size_t>(width));
-    std::iota(free.begin(), free.end(), 1);
-    for (auto i = free.size(); i > 1; --i) {
-      std::swap(free[i - 1],
-                free[static_cast<std::size_t>(random.below(static_cast<std::int32_t>(i)))]);
-    }
-    table.assign(free.size(), -1);
-    memory.resize((free.size() + 1) * static_cast<std::size_t>(layers * layer_elements(w)));
-    std::memset(static_cast<void*>(memory.data()), 0xFF, memory.size() * sizeof(T));
-    for (std::size_t s = 0; s < pieces.size(); ++s) {
-      if (pieces[s].from != nullptr) store(w, s, pieces[s], free);
-    }
-  }
-  static std::int64_t layer_elements(const world& w) {
-    return std::int64_t{2} * w.kv_heads() * w.block_size * w.head_dim;
-  }
-  void store(const world& w, std::size_t sequence, const piece& p,
-             const std::vector<std::int32_t>& pages) {
-    for (std::int64_t k = 0; k < p.first + p.count; ++k) {
-      const auto entry =
-          sequence * static_cast<std::size_t>(width) + static_cast<std::size_t>(k / w.block_size);
-      table[entry] = pages[entry];
-      for (std::int32_t h = 0; h < 2 * w.kv_heads(); ++h) {
-        const auto& from = h < w.kv_heads() ? p.from->keys : p.from->values;
-        const auto to = (table[entry] * layers + layer) * layer_elements(w) +
-                        (h * w.block_size + k % w.block_size) * w.head_dim;
-        for (std::int64_t d = 0; d < w.head_dim; ++d) {
-          memory[static_cast<std::size_t>(to + d)] =
-              cuda::from_float<T>(from[static_cast<std::size_t>(
-                  (k * w.kv_heads() + h % w.kv_heads()) * w.head_dim + d)]);
-        }
-      }
-    }
-  }
-};
-
 // Of all tokens, [query heads, head_dim] each; the first `decodes` pieces are not computed.
 // large_tiles: the host thinks there are many more tokens.
 template <class T>
 std::vector<float> attend_as(const world& w, const std::vector<piece>& pieces, std::int32_t decodes,
                              bool large_tiles, random_numbers& random) {
   namespace emulator = cuda_on_cpu;
-  const std::int64_t row = std::int64_t{w.query_heads()} * w.head_dim;
-  const cache<T> kept(w, pieces, random);
-  std::vector<std::int32_t> begin{0}, context, rows, positions;
-  std::vector<float> qkv;
-  for (const auto& p : pieces) {
-    begin.push_back(begin.back() + p.count);
-    context.push_back(p.from == nullptr ? 0 : p.first + p.count);
-    rows.push_back(static_cast<std::int32_t>(rows.size()));
-    for (std::int32_t t = p.first; t < p.first + p.count; ++t) {
-      positions.push_back(t);
-      const auto at = qkv.size();
-      qkv.resize(at + static_cast<std::size_t>(row + 2 * w.kv_heads() * w.head_dim), poison);
-      if (p.from != nullptr) std::copy_n(p.from->queries.begin() + t * row, row, qkv.begin() + at);
-    }
-  }
-  std::reverse(rows.begin(), rows.end());  // the table's rows are in another order
-  std::vector<std::int32_t> table(kept.table.size());
-  for (std::size_t s = 0; s < rows.size(); ++s) {
-    std::copy_n(kept.table.begin() + static_cast<std::int64_t>(s) * kept.width, kept.width,
-                table.begin() + rows[s] * kept.width);
-  }
-  const emulator::guarded<T> input(stored<T>(qkv)), memory(kept.memory);
-  const emulator::guarded<T> out(static_cast<std::size_t>(begin.back() * row));
-  const emulator::guarded<std::int32_t> guarded_begin(begin), guarded_context(context),
-      guarded_rows(rows), guarded_table(table), guarded_positions(positions);
+  const paged_step step(w, pieces, random);
+  const emulator::guarded<T> input(stored<T>(step.qkv)), memory(stored<T>(step.memory));
+  const emulator::guarded<T> out(static_cast<std::size_t>(step.tokens() * w.out_columns()));
+  const emulator::guarded<std::int32_t> begin(step.query_begin), context(step.context),
+      rows(step.table_rows), table(step.table), positions(step.positions);
   out.poison();
   cuda::attention_shape shape;
   shape.qkv = input.data();
   shape.out = out.data();
-  shape.qkv_columns = row + 2 * w.kv_heads() * w.head_dim;
-  shape.pages = memory.data() + cache<T>::layer * kept.layer_elements(w);
-  shape.page_elements = cache<T>::layers * kept.layer_elements(w);
+  shape.qkv_columns = w.qkv_columns();
+  shape.pages = memory.data() + step.layer * step.layer_elements(w);
+  shape.page_elements = step.layers * step.layer_elements(w);
   shape.query_heads = w.query_heads();
   shape.kv_heads = w.kv_heads();
   shape.head_dim = w.head_dim;
   shape.block_size = w.block_size;
   while (1 << shape.block_shift < w.block_size) ++shape.block_shift;
   shape.window = w.window;
-  shape.scale = 1 / std::sqrt(static_cast<float>(w.head_dim));
-  shape.positions = guarded_positions.data();
-  shape.query_begin = guarded_begin.data();
-  shape.context = guarded_context.data();
-  shape.table_rows = guarded_rows.data();
-  shape.block_table = guarded_table.data();
-  shape.table_width = kept.width;
-  shape.tokens = begin.back();
+  shape.scale = w.scale();
+  shape.positions = positions.data();
+  shape.query_begin = begin.data();
+  shape.context = context.data();
+  shape.table_rows = rows.data();
+  shape.block_table = table.data();
+  shape.table_width = step.table_width;
+  shape.tokens = step.tokens();
   shape.sequences = static_cast<std::int32_t>(pieces.size());
   shape.decodes = decodes;
   for (std::size_t k = 0; k < w.groups.size(); ++k) {
     shape.first_query[k + 1] = static_cast<std::int16_t>(shape.first_query[k] + w.groups[k]);
   }
-  const auto tokens = begin.back() - begin[static_cast<std::size_t>(decodes)];
+  const auto tokens = step.tokens() - step.query_begin[static_cast<std::size_t>(decodes)];
   cuda_on_cpu::set_order(random.bits());
   cuda::attend_prefill(shape, decodes, large_tiles ? 32768 / w.query_heads() + tokens : tokens,
                        w.type, nullptr);
@@ -258,8 +155,7 @@ TEST_CASE("emulated prefill attention agrees with double over ragged batches") {
       const auto out = attend(w, pieces, 2, large, random);
       std::size_t at = 0;
       for (std::size_t s = 0; s < pieces.size(); ++s) {
-        INFO("heads " << w.query_heads() << " dim " << w.head_dim << " window " << w.window
-                      << " type " << info(w.type).name << " large " << large << " piece " << s);
+        INFO(w.name() << " large " << large << " piece " << s);
         const auto size = static_cast<std::size_t>(pieces[s].count * w.query_heads() * w.head_dim);
         const auto all = [&](auto&& fn) {
           return std::all_of(out.begin() + static_cast<std::int64_t>(at),
@@ -294,8 +190,7 @@ TEST_CASE("emulated prefill attention's bits depend neither on chunks nor on the
               attend(w, {{&b, 49, 1}, {&b, 0, first % 50}, {&a, first, count}}, 1, large, random);
           all.insert(all.end(), out.end() - static_cast<std::int64_t>(count * row), out.end());
         }
-        INFO("heads " << w.query_heads() << " dim " << w.head_dim << " window " << w.window
-                      << " type " << info(w.type).name << " chunk " << chunk << " large " << large);
+        INFO(w.name() << " chunk " << chunk << " large " << large);
         CHECK(same_bits(all, right));
       }
     }

@@ -301,6 +301,7 @@ __global__ void odd_address(const char* in) {
   DINFER_SHARED(char, bytes);
   kernels::cuda::copy_async_16(bytes + 8, in, true);
 }
+__global__ void launches() { launch(wrong_mask, dim3(1), dim3(1), 0, nullptr); }
 
 TEST_CASE("emulation says what is wrong") {
   int out = 0;
@@ -321,6 +322,8 @@ TEST_CASE("emulation says what is wrong") {
     CHECK(has(error_of([] { launch(odd_address, dim3(1), dim3(1), 100, nullptr, ""); }),
               "16 does not divide"));
   }
+  CHECK(has(error_of([] { launch(launches, dim3(1), dim3(2), 0, nullptr); }),
+            "a launch inside of a kernel"));
   CHECK(has(error_of([] { launch(wrong_mask, dim3(1), dim3(1025), 0, nullptr); }), "1025 threads"));
   CHECK(has(error_of([] { launch(wrong_mask, dim3(1), dim3(1), 1 << 18, nullptr); }), "bytes"));
 }

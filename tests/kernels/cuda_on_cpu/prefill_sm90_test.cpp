@@ -93,7 +93,7 @@ TEST_CASE("Hopper's prefill attention finds its tiles among many sequences") {
 template <class T>
 void check_chunks(int head_dim, int window) {
   const int length = 300;
-  prefill_case whole{{4, 2}, head_dim, 32, window, {{9, length, length}}};
+  prefill_case whole{{2, 1}, head_dim, 32, window, {{9, length, length}}};
   prefill_step<T> all(whole, 5);
   attend(all);
   int begin = 0;
@@ -109,7 +109,7 @@ void check_chunks(int head_dim, int window) {
       INFO("position " << begin - chunk + q << ", window " << window);
       REQUIRE(std::memcmp(part.row_of(part.out, 1, q, 0),
                           all.row_of(all.out, 0, begin - chunk + q, 0),
-                          sizeof(T) * static_cast<std::size_t>(6 * head_dim)) == 0);
+                          sizeof(T) * static_cast<std::size_t>(3 * head_dim)) == 0);
     }
   }
   REQUIRE(begin == length);

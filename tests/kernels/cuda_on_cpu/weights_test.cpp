@@ -29,33 +29,31 @@ cudaError_t give(void* p) {
 }  // namespace
 
 extern "C" {
-#define DINFER_STAND_IN __attribute__((weak)) cudaError_t
-DINFER_STAND_IN cudaSetDevice(int) { return cudaSuccess; }
-DINFER_STAND_IN cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
+cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
   return take(reinterpret_cast<void**>(s), 1);
 }
-DINFER_STAND_IN cudaStreamDestroy(cudaStream_t s) { return give(s); }
-DINFER_STAND_IN cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-DINFER_STAND_IN cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
+cudaError_t cudaStreamDestroy(cudaStream_t s) { return give(s); }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
   return take(reinterpret_cast<void**>(e), 1);
 }
-DINFER_STAND_IN cudaEventDestroy(cudaEvent_t e) { return give(e); }
-DINFER_STAND_IN cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-DINFER_STAND_IN cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-DINFER_STAND_IN cudaHostAlloc(void** p, std::size_t bytes, unsigned) { return take(p, bytes); }
-DINFER_STAND_IN cudaFreeHost(void* p) { return give(p); }
-DINFER_STAND_IN cudaMalloc(void** p, std::size_t bytes) { return take(p, bytes); }
-DINFER_STAND_IN cudaFree(void* p) { return give(p); }
-DINFER_STAND_IN cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
-                                  std::size_t from_pitch, std::size_t width, std::size_t height,
-                                  cudaMemcpyKind, cudaStream_t) {
+cudaError_t cudaEventDestroy(cudaEvent_t e) { return give(e); }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned) { return take(p, bytes); }
+cudaError_t cudaFreeHost(void* p) { return give(p); }
+cudaError_t cudaMalloc(void** p, std::size_t bytes) { return take(p, bytes); }
+cudaError_t cudaFree(void* p) { return give(p); }
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
+                              std::size_t from_pitch, std::size_t width, std::size_t height,
+                              cudaMemcpyKind, cudaStream_t) {
   for (std::size_t r = 0; r < height; ++r) {
     std::memcpy(static_cast<std::byte*>(to) + r * to_pitch,
                 static_cast<const std::byte*>(from) + r * from_pitch, width);
   }
   return cudaSuccess;
 }
-#undef DINFER_STAND_IN
 }
 
 using namespace dinfer;

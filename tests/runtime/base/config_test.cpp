@@ -160,7 +160,7 @@ const std::vector<bad> bad_configs = {
      {"[\"cuda:0\"]"}},
     {"\"cpu:0\"]",
      "\"cuda:0\"]\n[[node]]\nname = \"b\"\nport = 4243\ndevices = [\"cuda:0\"]",
-     "c.conf:10: node[1].devices: several CUDA devices",
+     "c.conf:13: node[1].devices: several CUDA devices",
      {"not in this version"}},
     {"[parallel]", "[cuda]\ngraphs = 1\n[parallel]", "c.conf:4: cuda.graphs: 1", {"true or false"}},
 };
@@ -208,7 +208,7 @@ TEST_CASE("what a good file says is what the configuration holds", "[config]") {
       "[model]\npath = \"m\"\nmax_model_len = \"32K\"\ndtype = \"float32\"\n"
       "[cache]\nmemory = \"2 GiB\"\nprefix_caching = false\n"
       "[parallel]\npp_layers = [16, 14]\n[cpu]\ntransport = \"tcp\"\n"
-      "[[node]]\nname = \"a\"\ndevices = [\"cpu:0\", \"cuda:1\"]\nenv = { A_1 = \"x\" }\n",
+      "[[node]]\nname = \"a\"\ndevices = [\"cpu:0\", \"cpu:1\"]\nenv = { A_1 = \"x\" }\n",
       "c.conf");
   REQUIRE(config);
   REQUIRE(check_config(*config));

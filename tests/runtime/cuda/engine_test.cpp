@@ -81,7 +81,8 @@ outputs prompts_of(const std::vector<smollm2_answer>& answers) {
 
 }  // namespace
 
-TEST_CASE("in float32 a GPU draws the reference's greedy tokens of the real model", "[gpu]") {
+TEST_CASE("in float32 a GPU draws the reference's greedy tokens of the real model",
+          "[gpu][engine]") {
   const auto answers = smollm2_answers(20);
   auto options = on_gpu(model_path(), dtype_choice::float32);
   options.cuda_graphs = GENERATE(true, false);
@@ -96,7 +97,7 @@ TEST_CASE("in float32 a GPU draws the reference's greedy tokens of the real mode
   }
 }
 
-TEST_CASE("in float32 a GPU computes small models of any shape", "[gpu]") {
+TEST_CASE("in float32 a GPU computes small models of any shape", "[gpu][engine]") {
   struct shape {
     int heads, kv_heads, head_dim, hidden, mlp, vocabulary;
   };
@@ -119,7 +120,7 @@ TEST_CASE("in float32 a GPU computes small models of any shape", "[gpu]") {
   for (std::size_t i = 0; i < prompts.size(); ++i) CHECK(model.greedy_after(prompts[i], drawn[i]));
 }
 
-TEST_CASE("order, batch and cache leave a GPU's float32 tokens as they are", "[gpu]") {
+TEST_CASE("order, batch and cache leave a GPU's float32 tokens as they are", "[gpu][engine]") {
   const auto prompts = prompts_of(smollm2_answers(12));
   auto options = on_gpu(model_path(), dtype_choice::float32);
   auto e = open_on_gpu(options);
@@ -134,7 +135,7 @@ TEST_CASE("order, batch and cache leave a GPU's float32 tokens as they are", "[g
   CHECK(run(*small, prompts, greedy(40)) == alone);
 }
 
-TEST_CASE("batch_invariant keeps bfloat16 tokens as they are too", "[gpu]") {
+TEST_CASE("batch_invariant keeps bfloat16 tokens as they are too", "[gpu][engine]") {
   const auto prompts = prompts_of(smollm2_answers(12));
   auto options = on_gpu(model_path(), dtype_choice::bfloat16);
   options.batch_invariant = true;
@@ -150,7 +151,7 @@ TEST_CASE("batch_invariant keeps bfloat16 tokens as they are too", "[gpu]") {
   CHECK(run(*other, prompts, greedy(40)) == alone);
 }
 
-TEST_CASE("recorded steps draw the tokens of steps that run as they are", "[gpu]") {
+TEST_CASE("recorded steps draw the tokens of steps that run as they are", "[gpu][engine]") {
   const auto prompts = prompts_of(smollm2_answers(20));
   const temporary_folder folder;
   auto options = on_gpu(model_path(), GENERATE(dtype_choice::bfloat16, dtype_choice::float16));
@@ -170,7 +171,7 @@ TEST_CASE("recorded steps draw the tokens of steps that run as they are", "[gpu]
   CHECK(run(*eager, prompts, sampling) == first);
 }
 
-TEST_CASE("draws of a GPU in float32 are the CPU's", "[gpu]") {
+TEST_CASE("draws of a GPU in float32 are the CPU's", "[gpu][engine]") {
   const auto answers = smollm2_answers(6);
   outputs prompts;
   for (const auto& a : answers) prompts.push_back(a.prompt);

@@ -43,12 +43,17 @@ __device__ __forceinline__ float value_of(word64 c) {
   return __int_as_float(static_cast<int>(bits));
 }
 
+// A row's noise.
+struct row_noise {
+  float scale = 1;  // of its logits
+  std::uint64_t position = 0, seed = 0;
+};
+
 // The uniform number in (0, 1) of a token: (word + 1/2) / 2^32, rounded to a float.
-__device__ __forceinline__ float uniform(std::uint32_t token, std::uint64_t position,
-                                         std::uint64_t seed) {
-  std::uint32_t c0 = token, c1 = static_cast<std::uint32_t>(position),
-                c2 = static_cast<std::uint32_t>(position >> 32), c3 = 0;
-  auto k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
+__device__ __forceinline__ float uniform(std::uint32_t token, const row_noise& key) {
+  std::uint32_t c0 = token, c1 = static_cast<std::uint32_t>(key.position),
+                c2 = static_cast<std::uint32_t>(key.position >> 32), c3 = 0;
+  auto k0 = static_cast<std::uint32_t>(key.seed), k1 = static_cast<std::uint32_t>(key.seed >> 32);
 #pragma unroll
   for (int round = 0; round < 10; ++round) {
     const word64 a = static_cast<word64>(0xD2511F53U) * c0;
@@ -64,13 +69,6 @@ __device__ __forceinline__ float uniform(std::uint32_t token, std::uint64_t posi
   return fminf(fmaf(static_cast<float>(c0 >> 9), 0x1p-23F, low), 1 - 0x1p-24F);
 }
 
-// A logit with its noise. Gumbel: -log(-log(1 - u)).
-__device__ __forceinline__ float noisy(float v, float scale, std::int32_t token,
-                                       std::uint64_t position, std::uint64_t seed) {
-  const float u = uniform(static_cast<std::uint32_t>(token), position, seed);
-  return fmaf(v, scale, -logf(-log1pf(-u)));
-}
-
 // The best candidate that one thread has seen; ids must come in rising order.
 struct thread_best {
   float value = minus_infinity();
@@ -79,11 +77,17 @@ struct thread_best {
   __device__ __forceinline__ void take(float v, std::int32_t id) {
     if (v > value) value = v, token = id;
   }
-  // The same with noise, which is not made for those that no noise could save.
-  __device__ __forceinline__ void take_noisy(float v, std::int32_t id, float scale,
-                                             std::uint64_t position, std::uint64_t seed) {
-    if (fmaf(v, scale, most_noise) < value) return;
-    take(noisy(v, scale, id, position, seed), id);
+  // The same with a Gumbel number, -log(-log(1 - u)), added to the scaled logit. `bar` is a value
+  // that some token of the row has. Most tokens cannot reach it, and nothing is computed for them
+  // that is not needed to know that: noise above x has u < e^-x. The slack is more than all
+  // roundings together.
+  __device__ __forceinline__ void take_noisy(float v, std::int32_t id, const row_noise& noise,
+                                             float bar) {
+    const float ahead = fmaf(v, noise.scale, fmaf(fabsf(bar), 1e-6F, 0.01F)) - bar;
+    if (ahead < -most_noise) return;
+    const float u = uniform(static_cast<std::uint32_t>(id), noise);
+    if (u > __expf(ahead)) return;
+    take(fmaf(v, noise.scale, -logf(-log1pf(-u))), id);
   }
   __device__ __forceinline__ word64 word() const { return token < 0 ? 0 : candidate(value, token); }
 };

@@ -113,12 +113,12 @@ __device__ std::int32_t draw(row_shared& s, const row_state& row, std::uint64_t 
   if (row.best == 0) return 0;
   if (p.greedy) return token_of(row.best);
   const word64 floor = p.filtered ? filter_floor(s, row) : 0;
-  const float best = value_of(row.best), scale = p.scale, least_depth = p.least_depth;
-  const std::uint64_t seed = p.seed;
+  const row_noise noise{p.scale, position, p.seed};
+  const float best = value_of(row.best), least_depth = p.least_depth;
   thread_best mine;
   row.view.each([&](float v, std::int32_t id) {
-    if (candidate(v, id) < floor || (v - best) * scale < least_depth) return;
-    mine.take_noisy(v, id, scale, position, seed);
+    if (candidate(v, id) < floor || (v - best) * noise.scale < least_depth) return;
+    mine.take_noisy(v, id, noise, mine.value);
   });
   const word64 chosen = block_max(s.words, mine.word());
   return chosen != 0 ? token_of(chosen) : p.filtered ? token_of(row.best) : 0;

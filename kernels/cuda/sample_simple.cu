@@ -15,18 +15,20 @@ constexpr std::int32_t least_span = 8 * threads;  // logits of a block, at least
 constexpr std::int32_t step = 8 * threads;        // logits that a block reads at a time
 constexpr std::int32_t wanted_blocks = 2048;      // two rounds of a large GPU
 
-struct noise_of_row {
-  float scale;
-  std::uint64_t position, seed;
-};
+__device__ __forceinline__ float warp_best(float v) {
+  return value_of(static_cast<word64>(__reduce_max_sync(0xFFFFFFFFU, ordered(v))) << 32);
+}
 
-template <class Take>
+// take(logit, id) for a block's part of a row, 8 a thread at a time; before(), of all threads
+// together, comes first each time. Past the end logits are -infinity.
+template <class Before, class Take>
 __device__ __forceinline__ void for_span(const float* row, std::int32_t begin, std::int32_t end,
-                                         bool aligned, Take take) {
-  for (std::int32_t i = begin + 4 * static_cast<std::int32_t>(threadIdx.x); i < end; i += step) {
+                                         bool aligned, Before before, Take take) {
+  for (std::int32_t at = begin; at < end; at += step) {
+    const std::int32_t i = at + 4 * static_cast<std::int32_t>(threadIdx.x), j = i + step / 2;
     const float4 a = load_four(row, i, end, aligned);
-    const std::int32_t j = i + step / 2;
     const float4 b = load_four(row, j, end, aligned);
+    before();
     take(finite(a.x), i);
     take(finite(a.y), i + 1);
     take(finite(a.z), i + 2);
@@ -57,13 +59,15 @@ __global__ void __launch_bounds__(threads)
   const std::int32_t end = min(slots.vocabulary, begin + span);
   thread_best mine;
   if (params.greedy) {
-    for_span(logits, begin, end, aligned, [&](float v, std::int32_t id) { mine.take(v, id); });
+    for_span(
+        logits, begin, end, aligned, [] {}, [&](float v, std::int32_t id) { mine.take(v, id); });
   } else {
-    const noise_of_row noise{params.scale, static_cast<std::uint32_t>(rows.positions[row]),
-                             params.seed};
-    for_span(logits, begin, end, aligned, [&](float v, std::int32_t id) {
-      mine.take_noisy(v, id, noise.scale, noise.position, noise.seed);
-    });
+    const row_noise noise{params.scale, static_cast<std::uint32_t>(rows.positions[row]),
+                          params.seed};
+    float bar = minus_infinity();
+    for_span(
+        logits, begin, end, aligned, [&] { bar = warp_best(mine.value); },
+        [&](float v, std::int32_t id) { mine.take_noisy(v, id, noise, bar); });
   }
   word64 best = warp_max(mine.word());
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = best;

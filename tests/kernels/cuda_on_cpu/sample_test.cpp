@@ -35,6 +35,42 @@ TEST_CASE("emulated draws from vocabularies that no block can sort at once") {
   }
 }
 
+// A row is cut over fewer blocks the more rows there are, and each works on more of it.
+TEST_CASE("emulated draws of long parts of rows") {
+  const auto d = open_cpu(1);
+  cuda_on_cpu::set_order(5);
+  random_numbers random(73);
+  const std::int64_t vocabulary = 20'001,
+                     all = 1024;  // most are padding, whose logits nobody reads
+  const std::uint32_t slots = 60;
+  const auto right = d->ops().make_sampler(slots, vocabulary);
+  const auto other = cuda::make_cuda_sampler(*d, nullptr, slots, vocabulary);
+  std::vector<sample_row> rows;
+  std::vector<std::int32_t> who(all, slots), positions(all, 3), tokens(all, -1);
+  for (std::uint32_t slot = 0; slot < slots; ++slot) {
+    sampling_params p;
+    p.seed = slot;
+    p.temperature = slot % 10 == 0 ? 0.0F : random.uniform(0.3F, 2);
+    right->start(slot, p, {});
+    other->start(slot, p, {});
+    rows.push_back({slot, 3, -1});
+    who[slot] = static_cast<std::int32_t>(slot);
+  }
+  const auto memory = d->allocate(static_cast<std::size_t>(all * vocabulary) * 4, true);
+  const auto x = random.floats(slots * vocabulary, -4, 4);
+  std::memcpy(memory.data(), x.data(), x.size() * 4);
+  sample_args args;
+  args.logits = view(memory.data(), dtype::f32, all, vocabulary);
+  args.rows = rows;
+  args.arrays = {over(who), over(positions), {}};
+  args.drawn.tokens = over(tokens);
+  other->commit();
+  other->sample(args);
+  const auto wanted = draw_rows(*d, *right, x, rows, {&vocabulary, 1});
+  for (std::size_t r = 0; r < slots; ++r) CHECK(tokens[r] == wanted[r].token);
+  CHECK(tokens.back() == 0);
+}
+
 TEST_CASE("many tokens and many slots travel in pages") {
   const auto d = open_cpu(1);
   cuda_on_cpu::set_order(0);

@@ -238,7 +238,7 @@ void supervisor::start_scheduler() {
 }
 
 void supervisor::note_phases(const shard_ready& ready) {
-  for (const phase_word& told : ready.phases) {
+  for (const auto& told : ready.phases) {
     const auto known = std::find_if(phases_.begin(), phases_.end(),
                                     [&](const phase_word& p) { return p.name == told.name; });
     if (known == phases_.end()) phases_.push_back(told);
@@ -251,7 +251,7 @@ void supervisor::say_phases() {
   const auto all = std::chrono::duration_cast<milliseconds>(serving_since_ - waiting_since_);
   phases_.push_back({"all", static_cast<std::uint32_t>(all.count())});
   std::string line;
-  for (const phase_word& part : phases_) {
+  for (const auto& part : phases_) {
     const double seconds = part.ms / 1e3;
     line += fmt::format("{}{} {:.2f} s", line.empty() ? "start: " : ", ", part.name, seconds);
     if (setup_.on_phase) setup_.on_phase(part.name, seconds);

@@ -76,6 +76,7 @@ cuda_ops::cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDevi
     : device_(owner),
       stream_(stream),
       multiprocessors_(gpu.multiProcessorCount),
+      shared_bytes_(gpu.sharedMemPerBlockOptin),
       hopper_(gpu.major == hopper_major),
       activation_(options.activation.value_or(dtype::bf16)),
       exact_(options.batch_invariant || activation_ == dtype::f32),
@@ -98,6 +99,7 @@ std::uint64_t cuda_ops::reserve(const step_limits& limits) {
   decode_tickets_ = device_.allocate(space.ticket_bytes, true);
   decode_plan_.partial = static_cast<float*>(decode_partial_.data());
   decode_plan_.partial_bytes = space.partial_bytes;
+  decode_plan_.shared_bytes = shared_bytes_;
   decode_plan_.tickets = static_cast<std::int32_t*>(decode_tickets_.data());
   return gate_up_.bytes() + gemm_space_.bytes() + space.partial_bytes + space.ticket_bytes;
 }

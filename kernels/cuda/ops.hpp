@@ -39,6 +39,7 @@ class cuda_ops final : public ops {
   device& device_;
   cudaStream_t stream_;
   int multiprocessors_;
+  std::size_t shared_bytes_;  // that a block may have
   bool hopper_;
   dtype activation_;
   bool exact_;  // rows must not know of each other

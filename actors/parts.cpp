@@ -78,6 +78,7 @@ front_factory http_fronts(std::shared_ptr<runtime::metrics_registry> metrics) {
              std::shared_ptr<net::engine_link> link) -> result<std::unique_ptr<front>> {
     net::http_server::options settings;
     settings.gateway = section;
+    settings.limits.connections_per_address = section.connections_per_address;
     DINFER_TRY(settings.api_keys, read_keys(section.api_keys_file));
     settings.now_unix = [] { return static_cast<std::int64_t>(std::time(nullptr)); };
     settings.random_seed = random_number;

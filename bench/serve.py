@@ -5,8 +5,10 @@
     bench/serve.py                     starts build/release/bin/dinfer-node on conf/demo.conf's model
     bench/serve.py --url http://HOST:PORT   measures a server that runs already
 
-The streams of a repetition start at once, each with a prompt of its own of 98 tokens, and draw 128 tokens greedily.
-Prints medians over the repetitions and writes bench/results/<UTC date>-<device>-serve.json."""
+    bench/serve.py --url http://127.0.0.1:8000 --streams 1,32,256 --prompt-tokens 247 --out-tokens 256 --config 1gpu-bf16
+
+The streams of a repetition start at once, each with a prompt of its own, and draw their tokens greedily; a stream's clock
+starts when it connects. Prints medians over the repetitions and writes bench/results/<UTC date>-<device>-serve.json."""
 import argparse
 import asyncio
 import contextlib
@@ -26,8 +28,9 @@ import time
 import urllib.parse
 import urllib.request
 
+from rows import full_row
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PROMPT_TOKENS, OUT_TOKENS = 98, 128
 WORDS = ("river stone cloud garden window paper silver market engine signal forest morning letter bridge winter music table "
          "doctor harbor planet copper thunder mirror village candle orchard blanket compass lantern meadow").split()
 FIGURES = [("tok_s", "tok/s"), ("ttft_p50_ms", "ms"), ("ttft_p99_ms", "ms"), ("itl_p50_ms", "ms"), ("itl_p99_ms", "ms")]
@@ -44,18 +47,18 @@ def get(url, path, body=None):
         return json.load(answer)
 
 
-def prompts(words, count, seed):
+def prompts(words, count, length, seed):
     """Token ids, so that every prompt has the same length."""
     draw = random.Random(seed)
-    return [draw.choices(words, k=PROMPT_TOKENS) for _ in range(count)]
+    return [draw.choices(words, k=length) for _ in range(count)]
 
 
-async def stream(host, port, prompt):
+async def stream(host, port, prompt, out_tokens):
     """One streamed completion: when it started, when each piece came, how many tokens it had."""
-    body = json.dumps(dict(prompt=prompt, max_tokens=OUT_TOKENS, temperature=0, ignore_eos=True, stream=True,
+    body = json.dumps(dict(prompt=prompt, max_tokens=out_tokens, temperature=0, ignore_eos=True, stream=True,
                            stream_options={"include_usage": True}, return_token_ids=True)).encode()
-    reader, writer = await asyncio.open_connection(host, port, limit=1 << 20)
     start = time.perf_counter()
+    reader, writer = await asyncio.open_connection(host, port, limit=1 << 20)
     writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: " + host.encode() + b"\r\nContent-Type: application/json\r\n"
                  b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     times, tokens, done = [], None, False
@@ -70,19 +73,19 @@ async def stream(host, port, prompt):
         tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
         times += [now] if any(c.get("token_ids") for c in event.get("choices", [])) else []
     writer.close()
-    if not done or tokens != OUT_TOKENS:
-        raise RuntimeError(f"a stream ended after {tokens} tokens of {OUT_TOKENS}")
+    if not done or tokens != out_tokens:
+        raise RuntimeError(f"a stream ended after {tokens} tokens of {out_tokens}")
     return start, times, time.perf_counter()
 
 
-async def measure(url, streams, repetitions, seed):
+async def measure(url, streams, repetitions, arguments, seed):
     where = urllib.parse.urlsplit(url)
     words = get(url, "/tokenize", {"prompt": " " + " ".join(WORDS)})["tokens"]
     rates, first, gaps = [], [], []
     for r in range(repetitions):
-        asked = prompts(words, streams, f"{seed}-{streams}-{r}")
-        done = await asyncio.gather(*[stream(where.hostname, where.port or 80, p) for p in asked])
-        rates.append(streams * OUT_TOKENS / (max(d[2] for d in done) - min(d[0] for d in done)))
+        asked = prompts(words, streams, arguments.prompt_tokens, f"{seed}-{streams}-{r}")
+        done = await asyncio.gather(*[stream(where.hostname, where.port or 80, p, arguments.out_tokens) for p in asked])
+        rates.append(streams * arguments.out_tokens / (max(d[2] for d in done) - min(d[0] for d in done)))
         for start, times, _ in done:
             first.append(1e3 * (times[0] - start))
             gaps += [1e3 * (b - a) for a, b in zip(times, times[1:])]
@@ -138,6 +141,8 @@ def main():
     parser.add_argument("--model", default=str(ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
     parser.add_argument("--streams", default="1,4,16")
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--prompt-tokens", type=int, default=98)
+    parser.add_argument("--out-tokens", type=int, default=128)
     parser.add_argument("--config", default="q4_1-2t", help="the configuration's name in the result file")
     parser.add_argument("--device", help="the device's name in the result file; this host's processor when absent")
     parser.add_argument("--bandwidth", type=float, help="GB/s that the device reads; the bound is then one reading of the model a step")
@@ -145,19 +150,18 @@ def main():
     arguments = parser.parse_args()
     rows = []
     with server(arguments) as url:
-        asyncio.run(measure(url, 1, 1, "warm"))
+        asyncio.run(measure(url, 1, 1, arguments, "warm"))
         print(f"{'streams':>7} {'tok/s':>9} {'(range)':>17} {'ttft p50':>9} {'p99 ms':>8} {'itl p50':>8} {'p99 ms':>8} {'of bound':>8}")
         for streams in map(int, arguments.streams.split(",")):
-            m = asyncio.run(measure(url, streams, arguments.repetitions, "run"))
+            m = asyncio.run(measure(url, streams, arguments.repetitions, arguments, "run"))
             most = arguments.bandwidth and round(streams * arguments.bandwidth * 1e9 / os.path.getsize(arguments.model), 1)
             share = f"{m['tok_s'] / most:8.2f}" if most else "       -"
             print(f"{streams:7d} {m['tok_s']:9.1f} {m['low']:8.1f}-{m['high']:<8.1f} {m['ttft_p50_ms']:9.1f} {m['ttft_p99_ms']:8.1f} "
                   f"{m['itl_p50_ms']:8.2f} {m['itl_p99_ms']:8.2f} {share}", flush=True)
             for name, unit in FIGURES:
                 bound = most if name == "tok_s" else None
-                rows.append(dict(workload=f"serve_c{streams}_{name}", config=arguments.config, value=round(m[name], 3), unit=unit,
-                                 bound=bound, peer=None, peer_name=None,
-                                 ratio_to_bound=round(m[name] / bound, 3) if bound else None, ratio_to_peer=None))
+                row = dict(workload=f"serve_c{streams}_{name}", value=m[name], unit=unit, bound=bound)
+                rows.append(full_row(row, arguments.config))
     write(rows, arguments, arguments.device or device_name())
 
 

@@ -3,6 +3,9 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(TARGETS dinfer-node dinfer RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+if(DINFER_WITH_CUDA)
+  install(TARGETS dinfer_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 install(DIRECTORY include/dinfer DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 install(DIRECTORY conf/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/conf)
 

@@ -69,7 +69,8 @@ struct gateway_section {
   std::string address = "127.0.0.1";
   std::uint16_t port = 8000;
   std::uint32_t io_threads = 1;
-  std::string api_keys_file;  // one key a line; empty: no key asked for
+  std::uint32_t connections_per_address = 1024;  // that one client or proxy may hold open
+  std::string api_keys_file;                     // one key a line; empty: no key asked for
   std::vector<std::string> cors_origins;
 };
 

@@ -233,6 +233,9 @@ void add_nodes(table& t) {
   t.add("port", "port", "", number(DINFER_GATEWAY(port), 0, 65'535), "port of HTTP; 0: any");
   t.add("io_threads", "io-threads", "", number(DINFER_GATEWAY(io_threads), 1, 64),
         "threads that serve sockets");
+  t.add("connections_per_address", "connections-per-address", "",
+        number(DINFER_GATEWAY(connections_per_address), 1, 4096),
+        "that one client or proxy may hold open");
   t.add("api_keys_file", "api-keys-file", "", text(DINFER_GATEWAY(api_keys_file)),
         "one key a line; no key is asked for when absent", own);
   t.add("cors_origins", "cors-origins", "", texts(DINFER_GATEWAY(cors_origins), check_origin),

@@ -11,6 +11,29 @@ namespace {
 constexpr std::array<std::uint32_t, 19> sizes{1,  2,   4,   8,   12,  16,  24,  32,  48, 64,
                                               96, 128, 160, 192, 256, 320, 384, 448, 512};
 
+// A stream must not be left recording when the work fails.
+class recording {
+ public:
+  explicit recording(kernels::device& device) : device_(device) { device_.begin_capture(); }
+  ~recording() {
+    if (!open_) return;
+    try {
+      device_.end_capture();
+    } catch (const kernels::device_error&) {  // the work's own failure is on its way
+    }
+  }
+  recording(const recording&) = delete;
+  recording& operator=(const recording&) = delete;
+  std::unique_ptr<kernels::graph> end() {
+    open_ = false;
+    return device_.end_capture();
+  }
+
+ private:
+  kernels::device& device_;
+  bool open_ = true;
+};
+
 }  // namespace
 
 step_graphs::step_graphs(kernels::device& device, bool enabled)
@@ -35,9 +58,9 @@ void step_graphs::run(std::uint32_t size, bool draws, const std::function<void()
   recorded& r = graphs_[{size, draws}];
   if (!std::exchange(r.warm, true)) return compute();
   if (!r.graph) {
-    device_->begin_capture();
+    recording work(*device_);
     compute();
-    r.graph = device_->end_capture();
+    r.graph = work.end();
   }
   r.graph->replay();
 }

@@ -209,15 +209,13 @@ __device__ __forceinline__ void consume(const attention_shape& a, const query_ti
   if (!span.all_see(0)) rows.mask(scores, span.key_of(0), span.window);
   rows.add(scores);
   pack_weights<T>(scores, weights);
-  if (take_turns && part == 1 && span.tiles > 1)
-    group_arrive(turn_barrier + other, 2 * group_threads);
+  if (part == 1 && span.tiles > 1) group_arrive(turn_barrier + other, 2 * group_threads);
   for (int i = 1; i < span.tiles; ++i) {
     barrier_wait(barriers.keys_full + stage_of(i), parity_of(i));
-    if (take_turns) group_sync(turn_barrier + part, 2 * group_threads);
+    group_sync(turn_barrier + part, 2 * group_threads);
     start_scores<T, D>(scores, queries, matrix_at(keys, stage_of(i) * space::matrix));
     start_values_of(i - 1);
-    if (take_turns && (part == 0 || i + 1 < span.tiles))
-      group_arrive(turn_barrier + other, 2 * group_threads);
+    if (part == 0 || i + 1 < span.tiles) group_arrive(turn_barrier + other, 2 * group_threads);
     multiply_wait<1>();
     pin(scores);
     if (speaker) barrier_arrive(barriers.keys_empty + stage_of(i));

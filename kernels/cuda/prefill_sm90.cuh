@@ -17,10 +17,6 @@ inline constexpr int consumers = 2;
 inline constexpr int tile_rows = consumers * group_rows;
 inline constexpr int block_threads = group_threads * (consumers + 1);
 inline constexpr int no_window = 1 << 30;
-#ifndef DINFER_PREFILL_TURNS
-#define DINFER_PREFILL_TURNS 1
-#endif
-inline constexpr bool take_turns = DINFER_PREFILL_TURNS != 0;
 
 // Named barriers: one for each consumer's own threads, one for each consumer's turn.
 inline constexpr int own_barrier = 1, turn_barrier = own_barrier + consumers;

@@ -37,30 +37,19 @@ __device__ __forceinline__ void barrier_arrive_expect(std::uint64_t* barrier, st
       "r"(bytes)
       : "memory");
 }
-#ifdef DINFER_BARRIER_POLLS  // tests: go on after so many, with wrong results, and do not hang
-#define DINFER_BARRIER_TRY "mbarrier.test_wait.parity.shared::cta.b64"
-#else
-#define DINFER_BARRIER_TRY "mbarrier.try_wait.parity.shared::cta.b64"
-#endif
 __device__ __forceinline__ bool barrier_passed(std::uint64_t* barrier, std::uint32_t parity) {
   std::uint32_t passed;
-  asm volatile("{\n.reg .pred p;\n" DINFER_BARRIER_TRY
-               " p, [%1], %2;\n"
+  asm volatile("{\n.reg .pred p;\n"
+               "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
                "selp.u32 %0, 1, 0, p;\n}\n"
                : "=r"(passed)
                : "r"(shared_address(barrier)), "r"(parity)
                : "memory");
   return passed != 0;
 }
-#undef DINFER_BARRIER_TRY
 __device__ __forceinline__ void barrier_wait(std::uint64_t* barrier, std::uint32_t parity) {
-#ifdef DINFER_BARRIER_POLLS
-  for (int i = 0; i < DINFER_BARRIER_POLLS && !barrier_passed(barrier, parity); ++i) {
-  }
-#else
   while (!barrier_passed(barrier, parity)) {
   }
-#endif
 }
 
 // Some of the block's warps only: `id` 1..15, `threads` a multiple of 32.

@@ -28,6 +28,9 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 has not heard of it
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 endif()
+if(NOT TARGET CUDA::nvToolsExt)  # CMake 3.25 needs it, CUDA 13 has it no more
+  add_library(CUDA::nvToolsExt INTERFACE IMPORTED GLOBAL)
+endif()
 find_package(CUDAToolkit 13.0 REQUIRED)
 # PyPI's packages hold versioned names alone.
 find_library(DINFER_CUBLASLT NAMES cublasLt libcublasLt.so.13 HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib REQUIRED)

@@ -348,13 +348,4 @@ std::unique_ptr<sampler> make_cuda_sampler(device& device, cudaStream_t stream, 
   return std::make_unique<cuda_sampler>(device, stream, slots, vocabulary);
 }
 
-std::size_t cuda_sampler_bytes(std::uint32_t slots, std::int64_t vocabulary) {
-  const std::size_t each = sizeof(slot_params) + sizeof(std::int32_t) + sizeof(std::uint32_t);
-  const std::size_t seat = most_biases * sizeof(token_bias) +
-                           most_stop_tokens * sizeof(std::int32_t) +
-                           counts_width_of(vocabulary) * sizeof(std::uint16_t);
-  const std::size_t meeting = most_draw_rows * (sizeof(unsigned long long) + sizeof(std::uint32_t));
-  return (slots + std::size_t{1}) * each + slots * seat + meeting + update_mail::page_bytes();
-}
-
 }  // namespace dinfer::kernels::cuda

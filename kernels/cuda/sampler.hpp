@@ -9,7 +9,6 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -19,8 +18,5 @@ namespace dinfer::kernels::cuda {
 // sampler.
 std::unique_ptr<sampler> make_cuda_sampler(device& device, cudaStream_t stream, std::uint32_t slots,
                                            std::int64_t vocabulary);
-
-// Device memory that it will take.
-std::size_t cuda_sampler_bytes(std::uint32_t slots, std::int64_t vocabulary);
 
 }  // namespace dinfer::kernels::cuda

@@ -38,6 +38,7 @@ result<kernels::weight_slice> slice_all(const stored_tensor& tensor) {
   if (rank != 1 && rank != 2)
     return fail(errc::bad_file, fmt::format("tensor {}: has {} dimensions", tensor.name, rank),
                 tensor.name);
+  DINFER_ASSERT(!tensor.transposed);
   kernels::weight_slice slice;
   slice.data = tensor.data.empty() ? nullptr : tensor.data.data();
   slice.made_up = tensor.made_up;

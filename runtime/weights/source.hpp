@@ -26,6 +26,7 @@ struct stored_tensor {
   std::vector<std::int64_t> shape;  // row-major: [rows, columns] or [n]
   std::span<const std::byte> data;  // into the mapping; empty: the tensor is made up
   kernels::made_up_weights made_up = {};
+  bool transposed = false;  // the data are [columns, rows]
 };
 
 // Of its data, or what they would be.

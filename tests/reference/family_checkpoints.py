@@ -39,9 +39,9 @@ class Weights:
     def bias(self, name, size, scale=0.25):
         self.matrix(name, size, scale=scale, inputs=1)
 
-    def norm(self, name, size):
+    def norm(self, name, size, bias=0.25):
         self.gain(name + ".weight", size)
-        self.bias(name + ".bias", size)
+        self.bias(name + ".bias", size, bias)
 
     def linear(self, name, rows, columns, scale=1.0, bias=0.25):
         self.matrix(name + ".weight", rows, columns, scale=scale)
@@ -57,11 +57,11 @@ def gpt2():
                   tie_word_embeddings=True, bos_token_id=50256, eos_token_id=50256, torch_dtype="float32")
     w = Weights(101)
     w.matrix("transformer.wte.weight", vocabulary, hidden)
-    w.matrix("transformer.wpe.weight", positions, hidden)
+    w.matrix("transformer.wpe.weight", positions, hidden, scale=4.0)
     for i in range(layers):
         layer = f"transformer.h.{i}."
         w.norm(layer + "ln_1", hidden)
-        for name, inputs, outputs, scale in [("attn.c_attn", hidden, 3 * hidden, 2.0), ("attn.c_proj", hidden, hidden, 2.0),
+        for name, inputs, outputs, scale in [("attn.c_attn", hidden, 3 * hidden, 4.0), ("attn.c_proj", hidden, hidden, 2.0),
                                              ("mlp.c_fc", hidden, 4 * hidden, 2.0), ("mlp.c_proj", 4 * hidden, hidden, 2.0)]:
             w.matrix(layer + name + ".weight", inputs, outputs, scale=scale, inputs=inputs)  # stored [in, out]
             w.bias(layer + name + ".bias", outputs)
@@ -80,19 +80,21 @@ def opt(seed, before, narrow):
                   tie_word_embeddings=True, bos_token_id=2, eos_token_id=2, pad_token_id=1, torch_dtype="float32")
     w = Weights(seed)
     model = "model.decoder."
+    # Norms after the sums pull all tokens together: sharper attention and small biases keep them apart.
+    sharp, plain, wide, bias = (4.0, 2.0, 2.0, 0.25) if before else (8.0, 1.0, 0.25, 0.015625)
     w.matrix(model + "embed_tokens.weight", vocabulary, narrow or hidden)
-    w.matrix(model + "embed_positions.weight", positions + 2, hidden)
+    w.matrix(model + "embed_positions.weight", positions + 2, hidden, scale=2.0 if before else 4.0)
     if narrow:
-        w.linear(model + "project_in", hidden, narrow, bias=None)
+        w.linear(model + "project_in", hidden, narrow, scale=4.0, bias=None)
         w.linear(model + "project_out", narrow, hidden, scale=2.0, bias=None)
     for i in range(layers):
         layer = f"{model}layers.{i}."
-        w.norm(layer + "self_attn_layer_norm", hidden)
-        for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            w.linear(f"{layer}self_attn.{part}", hidden, hidden, scale=2.0)
-        w.norm(layer + "final_layer_norm", hidden)
-        w.linear(layer + "fc1", mlp, hidden, scale=2.0)
-        w.linear(layer + "fc2", hidden, mlp, scale=2.0)
+        w.norm(layer + "self_attn_layer_norm", hidden, bias)
+        for part, scale in (("q_proj", sharp), ("k_proj", sharp), ("v_proj", plain), ("out_proj", 2 * plain)):
+            w.linear(f"{layer}self_attn.{part}", hidden, hidden, scale=scale, bias=bias)
+        w.norm(layer + "final_layer_norm", hidden, bias)
+        w.linear(layer + "fc1", mlp, hidden, scale=2.0, bias=bias)
+        w.linear(layer + "fc2", hidden, mlp, scale=wide, bias=bias)
     if before:
         w.norm(model + "final_layer_norm", hidden)
     return config, w.tensors
@@ -110,8 +112,8 @@ def llama(seed, name, layers, heads, kv_heads, mlp, vocabulary, bias, tied, **mo
     for i in range(layers):
         layer = f"model.layers.{i}."
         w.gain(layer + "input_layernorm.weight", hidden)
-        for part, rows in (("q_proj", heads * dim), ("k_proj", kv_heads * dim), ("v_proj", kv_heads * dim)):
-            w.linear(f"{layer}self_attn.{part}", rows, hidden, scale=2.0, bias=bias)
+        for part, rows, scale in (("q_proj", heads * dim, 4.0), ("k_proj", kv_heads * dim, 4.0), ("v_proj", kv_heads * dim, 2.0)):
+            w.linear(f"{layer}self_attn.{part}", rows, hidden, scale=scale, bias=bias)
         w.linear(layer + "self_attn.o_proj", hidden, heads * dim, scale=2.0, bias=None)
         w.gain(layer + "post_attention_layernorm.weight", hidden)
         w.linear(layer + "mlp.gate_proj", mlp, hidden, scale=2.0, bias=None)

@@ -33,14 +33,12 @@ def load(folder):
 
 @torch.no_grad()
 def greedy(model, prompt):
-    ids, past, tokens, margin = torch.tensor([prompt]), None, [], 1e9
+    tokens, margin = [], 1e9
     for _ in range(TOKENS):
-        out = model(ids, past_key_values=past, use_cache=True)
-        past = out.past_key_values
-        top = torch.topk(out.logits[0, -1].double(), 2)
+        logits = model(torch.tensor([prompt + tokens]), use_cache=False, logits_to_keep=1).logits[0, -1]
+        top = torch.topk(logits.double(), 2)
         margin = min(margin, float(top.values[0] - top.values[1]))
         tokens.append(int(top.indices[0]))
-        ids = torch.tensor([[tokens[-1]]])
     return tokens, margin
 
 

@@ -29,20 +29,22 @@ struct type_name {
   std::uint32_t number;  // the format's
   std::string_view name;
 };
-constexpr std::array<std::pair<std::uint32_t, dtype>, 8> readable_types{{{0, dtype::f32},
-                                                                         {1, dtype::f16},
-                                                                         {2, dtype::q4_0},
-                                                                         {3, dtype::q4_1},
-                                                                         {6, dtype::q5_0},
-                                                                         {7, dtype::q5_1},
-                                                                         {8, dtype::q8_0},
-                                                                         {30, dtype::bf16}}};
-constexpr std::array<type_name, 24> other_types{
-    {{9, "Q8_1"},   {10, "Q2_K"},   {11, "Q3_K"},    {12, "Q4_K"},   {13, "Q5_K"},
-     {14, "Q6_K"},  {15, "Q8_K"},   {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
-     {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"},   {22, "IQ2_S"},  {23, "IQ4_XS"},
-     {24, "I8"},    {25, "I16"},    {26, "I32"},     {27, "I64"},    {28, "F64"},
-     {29, "IQ1_M"}, {34, "TQ1_0"},  {35, "TQ2_0"},   {39, "MXFP4"}}};
+constexpr std::array<std::pair<std::uint32_t, dtype>, 11> readable_types{{{0, dtype::f32},
+                                                                          {1, dtype::f16},
+                                                                          {2, dtype::q4_0},
+                                                                          {3, dtype::q4_1},
+                                                                          {6, dtype::q5_0},
+                                                                          {7, dtype::q5_1},
+                                                                          {8, dtype::q8_0},
+                                                                          {12, dtype::q4_k},
+                                                                          {13, dtype::q5_k},
+                                                                          {14, dtype::q6_k},
+                                                                          {30, dtype::bf16}}};
+constexpr std::array<type_name, 21> other_types{
+    {{9, "Q8_1"},     {10, "Q2_K"},  {11, "Q3_K"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"},
+     {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"},
+     {24, "I8"},      {25, "I16"},   {26, "I32"},    {27, "I64"},   {28, "F64"},     {29, "IQ1_M"},
+     {34, "TQ1_0"},   {35, "TQ2_0"}, {39, "MXFP4"}}};
 
 // A tensor as the directory has it, before it is known where the data begins.
 struct entry {
@@ -65,8 +67,8 @@ result<dtype> read_dtype(gguf_cursor& cursor, std::string_view tensor) {
   for (const auto& other : other_types)
     if (other.number == number) name = other.name;
   return cursor.damaged(
-      fmt::format("tensor {} has type {}; this build reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 "
-                  "and Q8_0",
+      fmt::format("tensor {} has type {}; this build reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, "
+                  "Q8_0, Q4_K, Q5_K and Q6_K",
                   tensor, name),
       errc::unsupported);
 }

@@ -159,6 +159,14 @@ inline quants add_fifth_bit(quants q, const std::byte* p) {
   return {_mm256_add_epi32(q.a, _mm256_and_si256(low, sixteen)),
           _mm256_add_epi32(q.b, _mm256_and_si256(high, sixteen))};
 }
+// Adds 16 times the two bits of each byte that begin at bit `shift`.
+inline quants add_upper_bits(quants q, nibbles n, int shift) {
+  const auto mask = _mm256_set1_epi32(3);
+  const auto upper = [&](__m256i x) {
+    return _mm256_slli_epi32(_mm256_and_si256(_mm256_srli_epi32(x, shift), mask), 4);
+  };
+  return {_mm256_add_epi32(q.a, upper(n.a)), _mm256_add_epi32(q.b, upper(n.b))};
+}
 inline lanes to_float(quants q) { return {_mm256_cvtepi32_ps(q.a), _mm256_cvtepi32_ps(q.b)}; }
 inline lanes low_to_float(nibbles n) { return to_float(low(n)); }
 

@@ -127,6 +127,11 @@ inline quants add_fifth_bit(quants q, const std::byte* p) {
   for (int i = 0; i < 16; ++i) q.v[i] += ((bits >> i) & 1) << 4;
   return q;
 }
+// Adds 16 times the two bits of each byte that begin at bit `shift`.
+inline quants add_upper_bits(quants q, const nibbles& n, int shift) {
+  for (int i = 0; i < 16; ++i) q.v[i] += ((n.v[i] >> shift) & 3) << 4;
+  return q;
+}
 inline lanes to_float(const quants& q) {
   return each([&](int i) { return static_cast<float>(q.v[i]); });
 }

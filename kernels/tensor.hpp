@@ -11,18 +11,32 @@
 
 namespace dinfer::kernels {
 
-// Quantised types are GGUF's: blocks of 32 elements along a row. The numbers are ours, not those of
-// any file.
-enum class dtype : std::uint8_t { f32, f16, bf16, i32, u8, q4_0, q4_1, q5_0, q5_1, q8_0 };
+// Quantised types are GGUF's: blocks of 32 elements along a row, of 256 for the last three. The
+// numbers are ours, not those of any file.
+enum class dtype : std::uint8_t {
+  f32,
+  f16,
+  bf16,
+  i32,
+  u8,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q4_k,
+  q5_k,
+  q6_k
+};
 
 struct dtype_info {
   std::string_view name;        // "q4_1"
-  std::int32_t block_elements;  // 1, or 32 for quantised types
+  std::int32_t block_elements;  // 1, or 32 or 256 for quantised types
   std::int32_t block_bytes;
 };
 
 constexpr dtype_info info(dtype type) noexcept {
-  constexpr std::array<dtype_info, 10> table{{{"f32", 1, 4},
+  constexpr std::array<dtype_info, 13> table{{{"f32", 1, 4},
                                               {"f16", 1, 2},
                                               {"bf16", 1, 2},
                                               {"i32", 1, 4},
@@ -31,7 +45,10 @@ constexpr dtype_info info(dtype type) noexcept {
                                               {"q4_1", 32, 20},
                                               {"q5_0", 32, 22},
                                               {"q5_1", 32, 24},
-                                              {"q8_0", 32, 34}}};
+                                              {"q8_0", 32, 34},
+                                              {"q4_k", 256, 144},
+                                              {"q5_k", 256, 176},
+                                              {"q6_k", 256, 210}}};
   return table[static_cast<std::size_t>(type)];
 }
 

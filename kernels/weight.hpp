@@ -43,8 +43,8 @@ constexpr float made_up_value(const made_up_weights& w, std::uint64_t index) noe
 
 // A rectangle of a stored row-major matrix [stored_rows, stored_columns] in host memory (usually
 // mapped from a file), which must stay until the device is synchronised. Vectors have one row.
-// Column bounds are multiples of the type's block. Without data it is made up: element (r, c) is
-// made_up_value(made_up, r * stored_columns + c).
+// Column bounds may cut through blocks; a backend that keeps blocks then keeps the slice expanded.
+// Without data it is made up: element (r, c) is made_up_value(made_up, r * stored_columns + c).
 struct weight_slice {
   const std::byte* data = nullptr;  // of the whole stored matrix
   dtype type = dtype::f32;

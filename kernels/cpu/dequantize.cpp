@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // A block of 32 elements is: scale d (f16); for *_1 an offset m (f16); for q5 32 fifth bits; then
 // the quants. Element i < 16 of q4 and q5 is the low nibble of byte i, element 16 + i the high one.
+// Super-blocks have a file of their own.
 #include "kernels/cpu/dequantize.hpp"
 
 #include "dinfer/error.hpp"
 #include "kernels/cpu/half.hpp"
+#include "kernels/cpu/super_block.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace dinfer::kernels::cpu {
@@ -34,6 +38,7 @@ void block_of_nibbles(const std::byte* quants, std::uint32_t high, int zero, flo
 }
 
 void one_block(dtype type, const std::byte* in, float* out) {
+  if (has_super_blocks(type)) return expand(take_apart(type, in), out);
   const float d = from_f16(read<std::uint16_t>(in));
   switch (type) {
     case dtype::q4_0:
@@ -65,7 +70,30 @@ void dequantize_row(dtype type, const std::byte* in, float* out, std::int64_t n)
   } else if (type == dtype::bf16) {
     for (std::int64_t i = 0; i < n; ++i) out[i] = from_bf16(read<std::uint16_t>(in + 2 * i));
   } else {
-    for (std::int64_t i = 0; i < n; i += block) one_block(type, in + row_bytes(type, i), out + i);
+    const std::int64_t elements = info(type).block_elements;
+    for (std::int64_t i = 0; i < n; i += elements)
+      one_block(type, in + row_bytes(type, i), out + i);
+  }
+}
+
+void dequantize_columns(dtype type, const std::byte* row, std::int64_t begin, std::int64_t end,
+                        float* out) {
+  std::array<float, super_block_elements> covering;
+  const std::int64_t elements = info(type).block_elements;
+  while (begin < end) {
+    const std::int64_t first = begin / elements * elements;
+    const std::byte* in = row + row_bytes(type, first);
+    const std::int64_t whole = (end - first) / elements * elements;
+    if (first == begin && whole > 0) {
+      dequantize_row(type, in, out, whole);
+      out += whole;
+      begin += whole;
+      continue;
+    }
+    dequantize_row(type, in, covering.data(), elements);
+    const std::int64_t stop = std::min(end, first + elements);
+    out = std::copy(covering.data() + (begin - first), covering.data() + (stop - first), out);
+    begin = stop;
   }
 }
 

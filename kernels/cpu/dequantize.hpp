@@ -17,4 +17,8 @@ bool is_weight_type(dtype type) noexcept;
 // `n` elements, a multiple of the type's block.
 void dequantize_row(dtype type, const std::byte* in, float* out, std::int64_t n);
 
+// Elements begin .. end of the row that starts at `row`, wherever its blocks end.
+void dequantize_columns(dtype type, const std::byte* row, std::int64_t begin, std::int64_t end,
+                        float* out);
+
 }  // namespace dinfer::kernels::cpu

@@ -5,9 +5,9 @@
 #include "dinfer/error.hpp"
 #include "kernels/cpu/dequantize.hpp"
 #include "kernels/cpu/half.hpp"
+#include "kernels/cpu/super_block.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -74,29 +74,26 @@ void pack_block(dtype type, const std::byte* in, std::int32_t lane, std::byte* o
   }
 }
 
-// One row of a slice into lane `lane` of its panel.
-void pack_row(dtype stored, dtype kept, const std::byte* in, std::int64_t columns,
-              std::int32_t lane, std::byte* out) {
-  if (quantised(kept)) {
-    const auto in_bytes = info(stored).block_bytes;
-    const auto out_bytes = layout_of(kept).bytes;
+// One row into lane `lane` of its panel.
+void pack_row(dtype type, const std::byte* in, std::int64_t columns, std::int32_t lane,
+              std::byte* out) {
+  const auto in_bytes = info(type).block_bytes;
+  if (has_super_blocks(type)) {
+    const auto out_bytes = packed_super_block_bytes(type);
+    for (std::int64_t b = 0; b < columns / super_block_elements; ++b) {
+      pack_super_block(type, in + b * in_bytes, lane, out + b * out_bytes);
+    }
+  } else if (quantised(type)) {
+    const auto out_bytes = layout_of(type).bytes;
     for (std::int64_t b = 0; b < columns / block; ++b) {
-      pack_block(kept, in + b * in_bytes, lane, out + b * out_bytes);
+      pack_block(type, in + b * in_bytes, lane, out + b * out_bytes);
     }
-    return;
-  }
-  const auto size = static_cast<std::size_t>(info(kept).block_bytes);
-  std::array<float, block> expanded;
-  const std::byte* elements = in;
-  for (std::int64_t k = 0; k < columns; ++k) {
-    if (stored != kept && k % block == 0) {
-      dequantize_row(stored, in + row_bytes(stored, k), expanded.data(),
-                     std::min(block, columns - k));
-      elements = reinterpret_cast<const std::byte*>(expanded.data());
+  } else {
+    const auto size = static_cast<std::size_t>(in_bytes);
+    for (std::int64_t k = 0; k < columns; ++k) {
+      std::memcpy(out + static_cast<std::size_t>(k * panel_rows + lane) * size,
+                  in + static_cast<std::size_t>(k) * size, size);
     }
-    const auto index = stored != kept ? k % block : k;
-    std::memcpy(out + static_cast<std::size_t>(k * panel_rows + lane) * size,
-                elements + static_cast<std::size_t>(index) * size, size);
   }
 }
 
@@ -105,6 +102,10 @@ float element(dtype type, const std::byte* packed, std::int64_t k, std::int32_t 
   if (type == dtype::f32) return read<float>(packed + 4 * at);
   if (type == dtype::f16) return from_f16(read<std::uint16_t>(packed + 2 * at));
   if (type == dtype::bf16) return from_bf16(read<std::uint16_t>(packed + 2 * at));
+  if (has_super_blocks(type)) {
+    return packed_element(type, packed + k / super_block_elements * packed_super_block_bytes(type),
+                          static_cast<std::int32_t>(k % super_block_elements), lane);
+  }
   const auto layout = layout_of(type);
   const std::byte* in = packed + k / block * layout.bytes;
   const auto i = static_cast<std::int32_t>(k % block);
@@ -125,6 +126,9 @@ float element(dtype type, const std::byte* packed, std::int64_t k, std::int32_t 
 }
 
 std::int64_t panel_bytes(dtype type, std::int64_t columns) {
+  if (has_super_blocks(type)) {
+    return columns / super_block_elements * packed_super_block_bytes(type);
+  }
   return row_bytes(type, columns) * panel_rows;
 }
 
@@ -142,19 +146,23 @@ dtype made_up_type(const made_up_weights& w) {
   return power && fits && w.offset == 0 ? dtype::bf16 : dtype::f32;
 }
 
+bool cuts_blocks(const weight_slice& slice) {
+  const auto elements = info(slice.type).block_elements;
+  return slice.column_begin % elements != 0 || slice.column_end % elements != 0;
+}
+
 dtype kept_type(const weight_slice& slice, weight_role role, bool dequantize) {
   if (dequantize || role == weight_role::vector) return dtype::f32;
-  return slice.data == nullptr ? made_up_type(slice.made_up) : slice.type;
+  if (slice.data == nullptr) return made_up_type(slice.made_up);
+  return cuts_blocks(slice) ? dtype::f32 : slice.type;
 }
 
 void check(std::span<const weight_slice> slices, weight_role role) {
   DINFER_ASSERT(!slices.empty());
   for (const auto& slice : slices) {
-    const auto elements = info(slice.type).block_elements;
     DINFER_ASSERT(is_weight_type(slice.type));
     DINFER_ASSERT(slice.row_begin >= 0 && slice.row_end >= slice.row_begin);
     DINFER_ASSERT(slice.column_begin >= 0 && slice.column_end <= slice.stored_columns);
-    DINFER_ASSERT(slice.column_begin % elements == 0 && slice.column_end % elements == 0);
     DINFER_ASSERT(slice.column_end - slice.column_begin ==
                       slices[0].column_end - slices[0].column_begin ||
                   role == weight_role::vector);
@@ -166,22 +174,22 @@ void check(std::span<const weight_slice> slices, weight_role role) {
 }
 
 const std::byte* row_start(const weight_slice& slice, std::int64_t row) {
-  return slice.data + row * row_bytes(slice.type, slice.stored_columns) +
-         row_bytes(slice.type, slice.column_begin);
+  return slice.data + row * row_bytes(slice.type, slice.stored_columns);
 }
 
 // A row of the slice as floats.
 void expand_row(const weight_slice& slice, std::int64_t row, float* out) {
-  const auto columns = slice.column_end - slice.column_begin;
-  if (slice.data != nullptr) return dequantize_row(slice.type, row_start(slice, row), out, columns);
-  const auto first = static_cast<std::uint64_t>(row * slice.stored_columns + slice.column_begin);
-  for (std::int64_t c = 0; c < columns; ++c) {
-    out[c] = made_up_value(slice.made_up, first + static_cast<std::uint64_t>(c));
+  if (slice.data != nullptr)
+    return dequantize_columns(slice.type, row_start(slice, row), slice.column_begin,
+                              slice.column_end, out);
+  const auto first = static_cast<std::uint64_t>(row * slice.stored_columns);
+  for (std::int64_t c = slice.column_begin; c < slice.column_end; ++c) {
+    *out++ = made_up_value(slice.made_up, first + static_cast<std::uint64_t>(c));
   }
 }
 
-// A made-up row as `type`, f32 or bf16, holds it.
-std::vector<std::byte> make_up_row(const weight_slice& slice, std::int64_t row, dtype type) {
+// A row that is not kept as it is stored, in `type`: f32, or bf16 that holds it exactly.
+std::vector<std::byte> make_row(const weight_slice& slice, std::int64_t row, dtype type) {
   std::vector<float> values(static_cast<std::size_t>(slice.column_end - slice.column_begin));
   expand_row(slice, row, values.data());
   std::vector<std::byte> made(values.size() * static_cast<std::size_t>(info(type).block_bytes));
@@ -201,11 +209,12 @@ void fill_panel(const weight_slice& slice, std::int64_t first, const panel& p, s
                 std::byte* out) {
   std::memset(out, 0, static_cast<std::size_t>(panel_bytes(p.type, columns)));
   for (std::int32_t lane = 0; lane < p.rows; ++lane) {
-    if (slice.data == nullptr) {
-      const auto made = make_up_row(slice, first + lane, p.type);
-      pack_row(p.type, p.type, made.data(), columns, lane, out);
+    const std::int64_t row = first + lane;
+    if (slice.data != nullptr && slice.type == p.type) {
+      pack_row(p.type, row_start(slice, row) + row_bytes(slice.type, slice.column_begin), columns,
+               lane, out);
     } else {
-      pack_row(slice.type, p.type, row_start(slice, first + lane), columns, lane, out);
+      pack_row(p.type, make_row(slice, row, p.type).data(), columns, lane, out);
     }
   }
 }

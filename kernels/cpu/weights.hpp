@@ -6,10 +6,11 @@
 //   quantised        per block: d [lane] f16; *_1: m [lane] f16; q5: fifth bits [k] u16, bit =
 //   lane;
 //                    q4, q5: byte [k / 2][lane], low nibble the even k; q8_0: i8 [k][lane]
+//   super-blocks     super_block.hpp
 //
-// which is exactly as large as the file's layout, but for the rows that fill the last panel. A
-// gate_up weight alternates gate and up panels. Thread: made and used by the device's thread; its
-// workers read.
+// which is as large as the file's layout (q4_k and q5_k: 3 % larger), but for the rows that fill
+// the last panel. A slice that cuts through blocks is kept in f32. A gate_up weight alternates gate
+// and up panels. Thread: made and used by the device's thread; its workers read.
 #pragma once
 
 #include "kernels/cpu/memory.hpp"

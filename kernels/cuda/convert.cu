@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One thread an element, four in all: the host's memory and the bus are far slower than this.
-// Blocks of quantised types are described in kernels/cpu/dequantize.cpp.
+// Blocks of quantised types are described in kernels/cpu/dequantize.cpp and super_block.cpp.
 #include "kernels/cuda/convert.hpp"
 #include "kernels/cuda/rows.cuh"
 
@@ -31,6 +31,35 @@ __device__ __forceinline__ int nibble(const std::uint8_t* quants, int i) {
 __device__ __forceinline__ int fifth(const std::uint8_t* bits, int i) {
   const std::uint32_t all = half_word(bits) | half_word(bits + 2) << 16;
   return static_cast<int>((all >> i) & 1U) << 4;
+}
+
+// Scale (part 0) or minimum (part 4) of block j of a super-block, out of its twelve bytes.
+__device__ __forceinline__ int six_bits(const std::uint8_t* bytes, int j, int part) {
+  if (j < 4) return bytes[j + part] & 63;
+  const int low = part == 0 ? bytes[j + 4] & 15 : bytes[j + 4] >> 4;
+  return low | bytes[j - 4 + part] >> 6 << 4;
+}
+
+// Element i of a super-block of q4_k, or of q5_k.
+template <bool Fifth>
+__device__ __forceinline__ float k45_element(const std::uint8_t* b, int i) {
+  const int block = i / 32, at = i % 32;
+  const std::uint8_t* quants = b + (Fifth ? 48 : 16);
+  int q = quants[i / 64 * 32 + at] >> (block % 2 * 4) & 15;
+  if (Fifth) q |= (b[16 + at] >> block & 1) << 4;
+  const float d = __fmul_rn(half_at(b), static_cast<float>(six_bits(b + 4, block, 0)));
+  const float m = __fmul_rn(half_at(b + 2), static_cast<float>(six_bits(b + 4, block, 4)));
+  return scaled(d, q, -m);
+}
+
+// Element i of a super-block of q6_k.
+__device__ __forceinline__ float k6_element(const std::uint8_t* b, int i) {
+  const int half = i / 128, quarter = i / 32 % 4, at = i % 32;
+  const int low = b[64 * half + quarter % 2 * 32 + at] >> (quarter / 2 * 4) & 15;
+  const int high = b[128 + 32 * half + at] >> (2 * quarter) & 3;
+  const auto scale = static_cast<std::int8_t>(b[192 + i / 16]);
+  const float d = __fmul_rn(half_at(b + 208), static_cast<float>(scale));
+  return scaled(d, (low | high << 4) - 32, -0.0F);
 }
 
 // Element k of a row.
@@ -64,6 +93,12 @@ __device__ float element(dtype type, const std::uint8_t* row, std::int64_t k) {
       const std::uint8_t* b = row + block * 34;
       return scaled(half_at(b), static_cast<std::int8_t>(b[2 + i]), -0.0F);
     }
+    case dtype::q4_k:
+      return k45_element<false>(row + k / 256 * 144, static_cast<int>(k % 256));
+    case dtype::q5_k:
+      return k45_element<true>(row + k / 256 * 176, static_cast<int>(k % 256));
+    case dtype::q6_k:
+      return k6_element(row + k / 256 * 210, static_cast<int>(k % 256));
     default:
       return 0;
   }
@@ -86,7 +121,7 @@ __global__ void __launch_bounds__(threads) convert_kernel(stored_rows from, plac
   T* out = placed<T>(to, row);
   for (int e = 0; e < per_thread; ++e) {
     const std::int64_t c = own_column(e);
-    if (c < from.columns) out[c] = from_float<T>(element(from.type, in, c));
+    if (c < from.columns) out[c] = from_float<T>(element(from.type, in, from.first_column + c));
   }
 }
 

@@ -26,8 +26,9 @@ DINFER_HOST_DEVICE constexpr std::int64_t mapped_row(row_map map, std::int64_t r
 struct stored_rows {
   const void* data = nullptr;  // row r at byte r * row_bytes, 2-byte aligned
   dtype type = dtype::f32;
-  std::int64_t rows = 0, columns = 0;  // columns: a multiple of the type's block
+  std::int64_t rows = 0, columns = 0;
   std::int64_t row_bytes = 0;
+  std::int64_t first_column = 0;  // of the `columns`: blocks begin at 0
 };
 
 // Rows first_row, first_row + 1, ... before they are mapped; `columns` from the first one on.

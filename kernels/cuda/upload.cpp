@@ -113,8 +113,9 @@ class lane {
       std::byte* staged = set.staged.reserve(bytes);
       check(cudaMemcpyAsync(staged, pinned, bytes, cudaMemcpyHostToDevice, stream_),
             "copying weights");
-      convert_rows({staged, work.type, work.rows, work.columns, work.row_bytes()}, work.to,
-                   stream_);
+      convert_rows(
+          {staged, work.type, work.rows, work.columns, work.row_bytes(), work.first_column},
+          work.to, stream_);
     }
     check(cudaEventRecord(set.free, stream_), "copying weights");
   }

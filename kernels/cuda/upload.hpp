@@ -21,16 +21,21 @@ namespace dinfer::kernels::cuda {
 
 // A rectangle of a stored matrix, and where it goes.
 struct upload {
-  // Of the first element, in host memory that stays until finish(); null: made up instead. At most
-  // most_upload_bytes.
+  // Of the first element's block, in host memory that stays until finish(); null: made up instead.
+  // At most most_upload_bytes.
   const std::byte* data = nullptr;
   dtype type = dtype::f32;
   std::int64_t stored_row_bytes = 0;  // from row to row
   std::int64_t rows = 0, columns = 0;
+  std::int64_t first_column = 0;  // elements of its block before the first one
   made_up_rows made_up{};
   placed_rows to{};
 
-  std::int64_t row_bytes() const noexcept { return kernels::row_bytes(type, columns); }
+  // Of the blocks that a row lies in.
+  std::int64_t row_bytes() const noexcept {
+    const std::int64_t block = info(type).block_elements;
+    return (first_column + columns + block - 1) / block * info(type).block_bytes;
+  }
 };
 
 inline constexpr std::int64_t most_upload_bytes = std::int64_t{16} << 20;

@@ -18,11 +18,9 @@ std::int64_t columns_of(const weight_slice& s) { return s.column_end - s.column_
 void check_slices(std::span<const weight_slice> slices, weight_role role) {
   DINFER_ASSERT(!slices.empty());
   for (const auto& s : slices) {
-    const auto block = info(s.type).block_elements;
     DINFER_ASSERT(s.type != dtype::i32 && s.type != dtype::u8);
     DINFER_ASSERT(s.row_begin >= 0 && s.row_end >= s.row_begin && s.column_begin >= 0);
     DINFER_ASSERT(s.column_end >= s.column_begin && s.column_end <= s.stored_columns);
-    DINFER_ASSERT(s.column_begin % block == 0 && s.column_end % block == 0);
     DINFER_ASSERT(role == weight_role::vector || columns_of(s) == columns_of(slices[0]));
   }
   if (role == weight_role::gate_up) {
@@ -107,16 +105,19 @@ void weight_uploader::add(const weight_slice& slice, placed_rows to) {
     return uploads_.add(work);
   }
   const auto layout = info(slice.type);
-  // A row is cut only when it is longer than an upload may be.
-  const auto wide =
-      std::min(columns, most_upload_bytes / layout.block_bytes * layout.block_elements);
-  const auto tall = std::max(std::int64_t{1}, most_upload_bytes / row_bytes(slice.type, wide));
+  // A row is cut only when it is longer than an upload may be. One block more may cover a piece.
+  const auto blocks = most_upload_bytes / layout.block_bytes - 1;
+  const auto wide = std::min(columns, blocks * layout.block_elements);
   work.type = slice.type;
   work.stored_row_bytes = row_bytes(slice.type, slice.stored_columns);
+  work.first_column = slice.column_begin % layout.block_elements;
+  work.columns = wide;
+  const auto tall = std::max(std::int64_t{1}, most_upload_bytes / work.row_bytes());
+  const auto first_block = row_bytes(slice.type, slice.column_begin - work.first_column);
   for (std::int64_t c = 0; c < columns; c += wide) {
     for (std::int64_t r = 0; r < rows; r += tall) {
-      work.data = slice.data + (slice.row_begin + r) * work.stored_row_bytes +
-                  row_bytes(slice.type, slice.column_begin + c);
+      work.data = slice.data + (slice.row_begin + r) * work.stored_row_bytes + first_block +
+                  row_bytes(slice.type, c);
       work.rows = std::min(tall, rows - r);
       work.columns = std::min(wide, columns - c);
       work.to = to;

@@ -5,6 +5,7 @@
 #include "runtime/weights/fingerprint.hpp"
 #include "runtime/weights/gguf_cursor.hpp"
 #include "runtime/weights/gguf_metadata.hpp"
+#include "runtime/weights/tensor_index.hpp"
 
 #include <algorithm>
 #include <array>
@@ -29,20 +30,22 @@ struct type_name {
   std::uint32_t number;  // the format's
   std::string_view name;
 };
-constexpr std::array<std::pair<std::uint32_t, dtype>, 8> readable_types{{{0, dtype::f32},
-                                                                         {1, dtype::f16},
-                                                                         {2, dtype::q4_0},
-                                                                         {3, dtype::q4_1},
-                                                                         {6, dtype::q5_0},
-                                                                         {7, dtype::q5_1},
-                                                                         {8, dtype::q8_0},
-                                                                         {30, dtype::bf16}}};
-constexpr std::array<type_name, 24> other_types{
-    {{9, "Q8_1"},   {10, "Q2_K"},   {11, "Q3_K"},    {12, "Q4_K"},   {13, "Q5_K"},
-     {14, "Q6_K"},  {15, "Q8_K"},   {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
-     {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"},   {22, "IQ2_S"},  {23, "IQ4_XS"},
-     {24, "I8"},    {25, "I16"},    {26, "I32"},     {27, "I64"},    {28, "F64"},
-     {29, "IQ1_M"}, {34, "TQ1_0"},  {35, "TQ2_0"},   {39, "MXFP4"}}};
+constexpr std::array<std::pair<std::uint32_t, dtype>, 11> readable_types{{{0, dtype::f32},
+                                                                          {1, dtype::f16},
+                                                                          {2, dtype::q4_0},
+                                                                          {3, dtype::q4_1},
+                                                                          {6, dtype::q5_0},
+                                                                          {7, dtype::q5_1},
+                                                                          {8, dtype::q8_0},
+                                                                          {12, dtype::q4_k},
+                                                                          {13, dtype::q5_k},
+                                                                          {14, dtype::q6_k},
+                                                                          {30, dtype::bf16}}};
+constexpr std::array<type_name, 21> other_types{
+    {{9, "Q8_1"},     {10, "Q2_K"},  {11, "Q3_K"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"},
+     {18, "IQ3_XXS"}, {19, "IQ1_S"}, {20, "IQ4_NL"}, {21, "IQ3_S"}, {22, "IQ2_S"},   {23, "IQ4_XS"},
+     {24, "I8"},      {25, "I16"},   {26, "I32"},    {27, "I64"},   {28, "F64"},     {29, "IQ1_M"},
+     {34, "TQ1_0"},   {35, "TQ2_0"}, {39, "MXFP4"}}};
 
 // A tensor as the directory has it, before it is known where the data begins.
 struct entry {
@@ -65,8 +68,8 @@ result<dtype> read_dtype(gguf_cursor& cursor, std::string_view tensor) {
   for (const auto& other : other_types)
     if (other.number == number) name = other.name;
   return cursor.damaged(
-      fmt::format("tensor {} has type {}; this build reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 "
-                  "and Q8_0",
+      fmt::format("tensor {} has type {}; this build reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, "
+                  "Q8_0, Q4_K, Q5_K and Q6_K",
                   tensor, name),
       errc::unsupported);
 }
@@ -191,38 +194,32 @@ result<directory> read_directory(std::span<const std::byte> bytes, const std::st
   return out;
 }
 
+std::vector<stored_tensor> tensors_of(std::span<const std::byte> bytes, directory& d) {
+  std::vector<stored_tensor> out;
+  out.reserve(d.entries.size());
+  for (entry& e : d.entries) {
+    e.tensor.data = bytes.subspan(static_cast<std::size_t>(d.data_begin + e.offset),
+                                  static_cast<std::size_t>(e.bytes));
+    out.push_back(std::move(e.tensor));
+  }
+  return out;
+}
+
 class gguf_source final : public weight_source {
  public:
   gguf_source(std::span<const std::byte> bytes, std::optional<mapped_file> file, directory d)
       : file_(std::move(file)),
         bytes_(bytes),
         data_begin_(d.data_begin),
-        metadata_(std::move(d.metadata)) {
-    tensors_.reserve(d.entries.size());
-    for (entry& e : d.entries) {
-      e.tensor.data = bytes_.subspan(static_cast<std::size_t>(data_begin_ + e.offset),
-                                     static_cast<std::size_t>(e.bytes));
-      tensors_.push_back(std::move(e.tensor));
-    }
-    by_name_.reserve(tensors_.size());
-    for (const stored_tensor& t : tensors_) by_name_.push_back(&t);
-    std::sort(by_name_.begin(), by_name_.end(),
-              [](const stored_tensor* a, const stored_tensor* b) { return a->name < b->name; });
-  }
+        metadata_(std::move(d.metadata)),
+        tensors_(tensors_of(bytes, d)),
+        by_name_(tensors_) {}
 
-  // A name that stands twice, or null.
-  const std::string* duplicate() const noexcept {
-    for (std::size_t i = 1; i < by_name_.size(); ++i)
-      if (by_name_[i - 1]->name == by_name_[i]->name) return &by_name_[i]->name;
-    return nullptr;
-  }
+  const std::string* duplicate() const noexcept { return by_name_.duplicate(); }
 
   const std::vector<stored_tensor>& tensors() const noexcept override { return tensors_; }
   const stored_tensor* find(std::string_view name) const noexcept override {
-    const auto it =
-        std::lower_bound(by_name_.begin(), by_name_.end(), name,
-                         [](const stored_tensor* t, std::string_view n) { return t->name < n; });
-    return it != by_name_.end() && (*it)->name == name ? *it : nullptr;
+    return by_name_.find(name);
   }
   std::optional<std::int64_t> integer(std::string_view key) const override {
     return metadata_.integer(key);
@@ -257,7 +254,7 @@ class gguf_source final : public weight_source {
   std::uint64_t data_begin_;
   gguf_metadata metadata_;
   std::vector<stored_tensor> tensors_;  // in file order
-  std::vector<const stored_tensor*> by_name_;
+  tensor_index by_name_;
 };
 
 result<std::unique_ptr<weight_source>> make_source(std::span<const std::byte> bytes,

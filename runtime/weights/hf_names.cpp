@@ -121,17 +121,26 @@ hf_name rename(const family& of, std::string_view name) {
   return found;
 }
 
-}  // namespace
-
-hf_name rename_hf(std::string_view architecture, std::string_view name) {
-  hf_name found;
+const family* family_of(std::string_view architecture) noexcept {
   for (const family& f : families) {
     if (std::find(f.architectures.begin(), f.architectures.end(), architecture) !=
         f.architectures.end())
-      found = rename(f, name);
+      return &f;
   }
+  return nullptr;
+}
+
+}  // namespace
+
+hf_name rename_hf(std::string_view architecture, std::string_view name) {
+  const family* known = family_of(architecture);
+  hf_name found = known != nullptr ? rename(*known, name) : hf_name{};
   if (found.name.empty()) found.name = name;
   return found;
+}
+
+bool has_hf_names(std::string_view architecture) noexcept {
+  return family_of(architecture) != nullptr;
 }
 
 }  // namespace dinfer::runtime

@@ -36,5 +36,6 @@ struct hf_name {
 // `architecture`: of config.json, architectures[0] ("GPT2LMHeadModel") or model_type ("gpt2").
 // Names of other families stay as they are.
 hf_name rename_hf(std::string_view architecture, std::string_view name);
+bool has_hf_names(std::string_view architecture) noexcept;
 
 }  // namespace dinfer::runtime

@@ -60,21 +60,16 @@ result<kernels::weight_slice> slice_rows(const stored_tensor& tensor, range rows
 result<kernels::weight_slice> slice_columns(const stored_tensor& tensor, range columns) {
   DINFER_TRY(auto slice, slice_all(tensor));
   DINFER_CHECK(check_inside(tensor, "columns", columns, slice.stored_columns));
-  const auto type = kernels::info(tensor.type);
-  if (columns.begin % type.block_elements != 0 || columns.end % type.block_elements != 0)
-    return fail(
-        errc::unsupported,
-        fmt::format("tensor {}: columns {} to {} cut through a block of {} ({} columns); a "
-                    "smaller tensor_parallel_size may fit",
-                    tensor.name, columns.begin, columns.end, type.name, type.block_elements),
-        tensor.name);
   slice.column_begin = columns.begin;
   slice.column_end = columns.end;
   return slice;
 }
 
 std::uint64_t slice_bytes(const kernels::weight_slice& slice) noexcept {
-  const std::int64_t row = kernels::row_bytes(slice.type, slice.column_end - slice.column_begin);
+  const auto type = kernels::info(slice.type);
+  const std::int64_t first = slice.column_begin / type.block_elements;
+  const std::int64_t end = (slice.column_end + type.block_elements - 1) / type.block_elements;
+  const std::int64_t row = (end - first) * type.block_bytes;
   return static_cast<std::uint64_t>((slice.row_end - slice.row_begin) * row);
 }
 

@@ -5,6 +5,7 @@
 #include "runtime/base/mapped_file.hpp"
 #include "runtime/weights/gguf.hpp"
 #include "runtime/weights/random_source.hpp"
+#include "runtime/weights/safetensors.hpp"
 
 #include <fmt/core.h>
 
@@ -26,30 +27,39 @@ std::string joined(const std::vector<std::string>& names) {
   return names.size() > names_in_message ? out + ", ..." : out;
 }
 
-// The one .gguf file of a directory.
-result<std::string> only_file_of(const std::string& directory) {
-  std::vector<std::string> found;
-  bool safetensors = false;
+bool is_checkpoint(const fs::path& file) {
+  return file.extension() == ".safetensors" ||
+         file.filename().string().ends_with(".safetensors.index.json");
+}
+
+// The one model of a directory: a .gguf file, or the directory itself for a checkpoint.
+result<std::string> model_of(const std::string& directory, bool gguf_alone) {
+  std::vector<std::string> gguf, checkpoint;
   std::error_code problem;
   for (fs::directory_iterator it(directory, problem), end; !problem && it != end;
        it.increment(problem)) {
     const fs::path& path = it->path();
-    if (path.extension() == ".gguf") found.push_back(path.filename().string());
-    safetensors = safetensors || path.extension() == ".safetensors";
+    if (path.extension() == ".gguf") gguf.push_back(path.filename().string());
+    if (is_checkpoint(path) && !gguf_alone) checkpoint.push_back(path.filename().string());
   }
   if (problem)
     return fail(errc::io_error, fmt::format("{}: {}", directory, problem.message()), directory);
-  if (found.size() == 1) return (fs::path(directory) / found.front()).string();
-  if (found.empty() && safetensors)
-    return fail(errc::unsupported,
-                directory + ": holds safetensors files; this build reads GGUF files", directory);
-  if (found.empty())
-    return fail(errc::not_found, directory + ": the directory holds no .gguf file", directory);
-  std::sort(found.begin(), found.end());
-  return fail(errc::invalid_argument,
-              fmt::format("{}: the directory holds {} .gguf files; name one: {}", directory,
-                          found.size(), joined(found)),
-              directory);
+  if (gguf.size() == 1 && checkpoint.empty()) return (fs::path(directory) / gguf.front()).string();
+  if (gguf.empty() && !checkpoint.empty()) return directory;
+  if (gguf.empty())
+    return fail(errc::not_found,
+                fmt::format("{}: the directory holds no .gguf{} file", directory,
+                            gguf_alone ? "" : " and no .safetensors"),
+                directory);
+  std::sort(gguf.begin(), gguf.end());
+  std::sort(checkpoint.begin(), checkpoint.end());
+  std::string what = fmt::format("{} .gguf file{}", gguf.size(), gguf.size() == 1 ? "" : "s");
+  if (!checkpoint.empty()) what += " and a safetensors checkpoint";
+  gguf.insert(gguf.end(), checkpoint.begin(), checkpoint.end());
+  return fail(
+      errc::invalid_argument,
+      fmt::format("{}: the directory holds {}; name one: {}", directory, what, joined(gguf)),
+      directory);
 }
 
 }  // namespace
@@ -68,8 +78,9 @@ result<std::unique_ptr<weight_source>> open_weights(const std::string& path, loa
   std::string name = path;
   std::error_code problem;
   if (fs::is_directory(path, problem)) {
-    DINFER_TRY(name, only_file_of(path));
+    DINFER_TRY(name, model_of(path, format == load_format::gguf));
   }
+  if (is_checkpoint(name) || fs::is_directory(name, problem)) return open_safetensors(name);
   if (fs::path(name).extension() == ".json")
     return fail(errc::unsupported,
                 name +

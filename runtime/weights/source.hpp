@@ -39,24 +39,29 @@ class weight_source {
   virtual const stored_tensor* find(std::string_view name) const noexcept = 0;
 
   // Metadata, by the format's own keys ("llama.block_count"). nullopt: absent or of another type.
-  virtual std::optional<std::int64_t> integer(std::string_view key) const = 0;
-  virtual std::optional<double> number(std::string_view key) const = 0;
-  virtual std::optional<bool> boolean(std::string_view key) const = 0;
+  // Without a GGUF file there are texts alone: whole files by their names, and general.name.
   virtual std::optional<std::string_view> text(std::string_view key) const = 0;
-  virtual std::optional<std::span<const std::string_view>> texts(std::string_view key) const = 0;
-  virtual std::optional<std::vector<std::int64_t>> integers(std::string_view key) const = 0;
-  virtual std::optional<std::vector<double>> numbers(std::string_view key) const = 0;
+  virtual std::optional<std::int64_t> integer(std::string_view) const { return {}; }
+  virtual std::optional<double> number(std::string_view) const { return {}; }
+  virtual std::optional<bool> boolean(std::string_view) const { return {}; }
+  virtual std::optional<std::span<const std::string_view>> texts(std::string_view) const {
+    return {};
+  }
+  virtual std::optional<std::vector<std::int64_t>> integers(std::string_view) const { return {}; }
+  virtual std::optional<std::vector<double>> numbers(std::string_view) const { return {}; }
 
-  virtual std::string_view format() const noexcept = 0;  // "gguf", "config.json"
+  virtual std::string_view format() const noexcept = 0;  // "gguf", "safetensors", "config.json"
   virtual std::uint64_t file_bytes() const noexcept = 0;
   // SHA-256 over names, sizes, headers and 64 sampled 4 KB pages (`full`: every byte), in hex.
   // Nodes compare it.
   virtual std::string fingerprint(bool full) const = 0;
 };
 
-// Opens a .gguf file, or a directory that holds exactly one; with load_format::random a config.json
-// or its directory, and weights made up from `seed`. Errors: not_found, bad_file (what is wrong and
-// at which byte), unsupported (a tensor type or format that this build does not read).
+// Opens a .gguf file or a Hugging Face checkpoint (safetensors.hpp), or a directory that holds one
+// of them; with load_format::random a config.json or its directory, and weights made up from
+// `seed`. Errors: not_found, invalid_argument (the directory holds more than one model, which are
+// named), bad_file (what is wrong and where), unsupported (a tensor type or format that this build
+// does not read).
 result<std::unique_ptr<weight_source>> open_weights(const std::string& path,
                                                     load_format format = load_format::automatic,
                                                     std::uint64_t seed = 0);

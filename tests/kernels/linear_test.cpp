@@ -56,9 +56,9 @@ TEST_CASE("linear agrees with double for every weight type and odd shape") {
   random_numbers random(11);
   const auto d = open_cpu(2);
   for (const auto type : weight_types()) {
-    for (const auto& s :
-         {shape{1, 16, 32}, shape{1, 576, 576}, shape{2, 3, 64}, shape{7, 100, 96},
-          shape{13, 33, 288}, shape{130, 47, 544}, shape{1, 1, 32}, shape{25, 129, 32}}) {
+    for (auto s : {shape{1, 16, 32}, shape{1, 576, 576}, shape{2, 3, 64}, shape{7, 100, 96},
+                   shape{13, 33, 288}, shape{130, 47, 544}, shape{1, 1, 32}, shape{25, 129, 32}}) {
+      s.k = whole_blocks(type, s.k);
       const stored_matrix stored(type, s.n, s.k, random);
       const auto w = stored.expanded();
       const auto slice = stored.slice();
@@ -157,7 +157,7 @@ TEST_CASE("a row's bits depend neither on the other rows nor on the number of th
   const auto one = open_cpu(1);
   const auto two = open_cpu(2);
   for (const auto type : weight_types()) {
-    const std::int64_t n = 100, k = 576, rows = 150;
+    const std::int64_t n = 100, k = whole_blocks(type, 576), rows = 150;
     const stored_matrix stored(type, n, k, random);
     const auto slice = stored.slice();
     const auto a = one->ops().prepare({&slice, 1}, weight_role::matrix, {});
@@ -183,7 +183,7 @@ TEST_CASE("a quantised weight gives the bits of its expansion, and is no larger 
   random_numbers random(16);
   const auto d = open_cpu(2);
   for (const auto type : weight_types()) {
-    const std::int64_t n = 112, k = 608;
+    const std::int64_t n = 112, k = whole_blocks(type, 608);
     const stored_matrix stored(type, n, k, random);
     const auto slice = stored.slice();
     const auto kept = d->ops().prepare({&slice, 1}, weight_role::matrix, {});
@@ -201,8 +201,9 @@ TEST_CASE("a quantised weight gives the bits of its expansion, and is no larger 
 TEST_CASE("shards of rows give the bits of the whole, and stacked slices those of the parts") {
   random_numbers random(17);
   const auto d = open_cpu(2);
-  const std::int64_t n = 96, k = 320;
-  for (const auto type : {dtype::f32, dtype::q4_1, dtype::q8_0}) {
+  const std::int64_t n = 96;
+  for (const auto type : {dtype::f32, dtype::q4_1, dtype::q8_0, dtype::q5_k, dtype::q6_k}) {
+    const std::int64_t k = whole_blocks(type, 320);
     const stored_matrix stored(type, n, k, random);
     auto slice = stored.slice();
     const auto whole = d->ops().prepare({&slice, 1}, weight_role::matrix, {});
@@ -246,5 +247,44 @@ TEST_CASE("a slice of columns multiplies those columns alone") {
     double scale = 0;
     const double right = dot(x.data(), w.data() + (n + 3) * 128 + 32, 64, scale);
     CHECK(std::abs(static_cast<double>(out[static_cast<std::size_t>(n)]) - right) <= 2e-6 * scale);
+  }
+}
+
+TEST_CASE("columns cut out of blocks have the bits of the blocks' expansion") {
+  random_numbers random(19);
+  const auto d = open_cpu(2);
+  for (const auto type : weight_types()) {
+    const stored_matrix stored(type, 20, 1024, random);
+    const auto w = stored.expanded();
+    for (const auto& [begin, end] : {std::pair{0, 1000},
+                                     {256, 300},
+                                     {257, 511},
+                                     {7, 777},
+                                     {512, 768},
+                                     {1023, 1024},
+                                     {250, 1024}}) {
+      auto slice = stored.slice();
+      slice.row_begin = 3;
+      slice.column_begin = begin;
+      slice.column_end = end;
+      std::vector<float> cut;
+      for (std::int64_t r = 3; r < 20; ++r)
+        cut.insert(cut.end(), w.begin() + r * 1024 + begin, w.begin() + r * 1024 + end);
+      const weight_slice plain{reinterpret_cast<const std::byte*>(cut.data()),
+                               dtype::f32,
+                               end - begin,
+                               0,
+                               17,
+                               0,
+                               end - begin};
+      const auto a = d->ops().prepare({&slice, 1}, weight_role::matrix, {});
+      const auto b = d->ops().prepare({&plain, 1}, weight_role::matrix, {});
+      INFO(info(type).name << " " << begin << " to " << end);
+      REQUIRE(a->columns() == end - begin);
+      for (const std::int64_t rows : {1, 5}) {
+        const auto x = random.floats(rows * (end - begin));
+        CHECK(same_bits(run_linear(*d, *a, x, rows, 17), run_linear(*d, *b, x, rows, 17)));
+      }
+    }
   }
 }

@@ -10,24 +10,25 @@ TEST_CASE("embed reads rows of every type and gives zeros for ids of other shard
   random_numbers random(31);
   const auto d = open_cpu(2);
   for (const auto type : weight_types()) {
-    const stored_matrix stored(type, 50, 96, random);
+    const auto columns = static_cast<std::size_t>(whole_blocks(type, 96));
+    const stored_matrix stored(type, 50, static_cast<std::int64_t>(columns), random);
     const auto right = stored.expanded();
     auto slice = stored.slice();
     slice.row_begin = 10;  // a shard: rows 10..49
     const auto table = d->ops().prepare({&slice, 1}, weight_role::embedding, {});
     std::vector<std::int32_t> ids{10, 49, 0, 9, 17, 50, 17};
-    std::vector<float> out(ids.size() * 96, poison);
+    std::vector<float> out(ids.size() * columns, poison);
     embed_args args;
     args.ids = over(ids);
     args.table = table.get();
     args.first_row = 10;
-    args.out = over(out, ids.size(), 96);
+    args.out = over(out, ids.size(), columns);
     d->ops().embed(args);
     INFO(info(type).name);
     for (std::size_t i = 0; i < out.size(); ++i) {
-      const auto id = ids[i / 96];
+      const auto id = ids[i / columns];
       const float value =
-          id < 10 || id > 49 ? 0 : right[static_cast<std::size_t>(id) * 96 + i % 96];
+          id < 10 || id > 49 ? 0 : right[static_cast<std::size_t>(id) * columns + i % columns];
       CHECK(out[i] == value);
     }
   }

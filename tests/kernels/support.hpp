@@ -67,8 +67,15 @@ inline bool same_bits(const std::vector<float>& a, const std::vector<float>& b) 
 inline const std::vector<kernels::dtype>& weight_types() {
   using kernels::dtype;
   static const std::vector<dtype> types{dtype::f32,  dtype::f16,  dtype::bf16, dtype::q4_0,
-                                        dtype::q4_1, dtype::q5_0, dtype::q5_1, dtype::q8_0};
+                                        dtype::q4_1, dtype::q5_0, dtype::q5_1, dtype::q8_0,
+                                        dtype::q4_k, dtype::q5_k, dtype::q6_k};
   return types;
+}
+
+// `columns`, or as many more as fill the last block of `type`.
+inline std::int64_t whole_blocks(kernels::dtype type, std::int64_t columns) {
+  const std::int64_t block = kernels::info(type).block_elements;
+  return (columns + block - 1) / block * block;
 }
 
 // A stored matrix with random bits for quants and sane scales.
@@ -89,9 +96,10 @@ struct stored_matrix {
       for (std::size_t i = 0; i < data.size(); i += 2) put(i, random);
     } else {
       const auto step = static_cast<std::size_t>(kernels::info(t).block_bytes);
-      const bool offset = t == dtype::q4_1 || t == dtype::q5_1;
+      const bool offset =
+          t == dtype::q4_1 || t == dtype::q5_1 || t == dtype::q4_k || t == dtype::q5_k;
       for (std::size_t i = 0; i < data.size(); i += step) {
-        put(i, random);
+        put(t == dtype::q6_k ? i + step - 2 : i, random);
         if (offset) put(i + 2, random);
       }
     }

@@ -56,21 +56,24 @@ TEST_CASE("every variant multiplies right, and alike for one row and for many") 
     cpu::cpu_ops o(pool, *table);
     for (const auto type : weight_types()) {
       INFO(table->name << " " << info(type).name);
-      const stored_matrix m(type, 70, 160, random);
+      const std::int64_t columns = whole_blocks(type, 160);
+      const stored_matrix m(type, 70, columns, random);
       const auto w = m.expanded();
       const std::int64_t rows = 31;
       const auto x = random.floats(rows * m.columns);
       const auto all = product(o, m, false, x, rows);
       CHECK(same_bits(all, product(o, m, true, x, rows)));
       for (std::int64_t r = 0; r < rows; ++r) {
-        const auto one = product(o, m, false, {x.begin() + r * 160, x.begin() + (r + 1) * 160}, 1);
+        const auto one =
+            product(o, m, false, {x.begin() + r * columns, x.begin() + (r + 1) * columns}, 1);
         CHECK(same_bits(one, {all.begin() + r * 70, all.begin() + (r + 1) * 70}));
       }
       for (std::int64_t i = 0; i < rows * m.rows; ++i) {
         double right = 0, scale = 0;
-        for (std::int64_t k = 0; k < 160; ++k) {
-          const double term = static_cast<double>(x[static_cast<std::size_t>(i / 70 * 160 + k)]) *
-                              static_cast<double>(w[static_cast<std::size_t>(i % 70 * 160 + k)]);
+        for (std::int64_t k = 0; k < columns; ++k) {
+          const double term =
+              static_cast<double>(x[static_cast<std::size_t>(i / 70 * columns + k)]) *
+              static_cast<double>(w[static_cast<std::size_t>(i % 70 * columns + k)]);
           right += term;
           scale += std::abs(term);
         }

@@ -6,7 +6,7 @@ import pathlib
 import gguf
 import numpy as np
 
-TYPES = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
+TYPES = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"]
 BLOCKS = 8
 SPECIAL_SCALES = [0x0000, 0x8000, 0x0001, 0x83FF, 0x7BFF, 0xFBFF]  # zeros, subnormals, largest
 
@@ -22,8 +22,13 @@ def random_blocks(name, rng):
             if not bad.any():
                 return data
             data[bad] = rng.integers(0, 256, (int(bad.sum()), size), dtype=np.uint8)
+    halves = {"Q6_K": [208], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q4_1": [0, 2], "Q5_1": [0, 2]}
+    small = {"Q6_K": slice(192, 208), "Q4_K": slice(4, 16), "Q5_K": slice(4, 16)}
+    if name in small:  # scales of all ones, of zeros, and the most negative one
+        for block, byte in ((3, 0x80), (5, 0x7F), (6, 0xFF), (7, 0x00)):
+            data[block, small[name]] = byte
     for block in range(count):
-        for at in range(0, 4 if name.endswith("_1") else 2, 2):
+        for at in halves.get(name, [0]):
             scale = SPECIAL_SCALES[block] if block < len(SPECIAL_SCALES) else rng.integers(0x1000, 0x3C00)
             data[block, at : at + 2] = np.frombuffer(np.uint16(scale).tobytes(), np.uint8)
     return data

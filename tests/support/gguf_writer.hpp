@@ -132,6 +132,12 @@ class gguf_writer {
         return 7;
       case kernels::dtype::q8_0:
         return 8;
+      case kernels::dtype::q4_k:
+        return 12;
+      case kernels::dtype::q5_k:
+        return 13;
+      case kernels::dtype::q6_k:
+        return 14;
       case kernels::dtype::bf16:
         return 30;
       case kernels::dtype::i32:

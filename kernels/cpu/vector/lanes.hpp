@@ -11,9 +11,11 @@
 #include "kernels/cpu/vector/lanes_avx512.hpp"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "kernels/cpu/vector/lanes_avx2.hpp"
+#include "kernels/cpu/vector/quants_avx2.hpp"
 #include "kernels/cpu/vector/words_avx2.hpp"
 #else
 #include "kernels/cpu/vector/lanes_portable.hpp"
+#include "kernels/cpu/vector/words_portable.hpp"
 #endif
 
 namespace dinfer::kernels::cpu::DINFER_ISA {

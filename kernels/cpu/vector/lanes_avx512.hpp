@@ -101,6 +101,12 @@ inline quants add_fifth_bit(quants q, const std::byte* p) {
   __builtin_memcpy(&bits, p, 2);
   return {_mm512_mask_add_epi32(q.v, bits, q.v, _mm512_set1_epi32(16))};
 }
+// Adds 16 times the two bits of each byte that begin at bit `shift`.
+inline quants add_upper_bits(quants q, nibbles n, int shift) {
+  const auto bits = _mm512_srl_epi32(n.v, _mm_cvtsi32_si128(shift));
+  const auto upper = _mm512_slli_epi32(_mm512_and_si512(bits, _mm512_set1_epi32(3)), 4);
+  return {_mm512_add_epi32(q.v, upper)};
+}
 inline lanes to_float(quants q) { return {_mm512_cvtepi32_ps(q.v)}; }
 
 // Philox needs 32-bit words: low and high half of a * b.

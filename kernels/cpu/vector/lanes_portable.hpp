@@ -127,43 +127,14 @@ inline quants add_fifth_bit(quants q, const std::byte* p) {
   for (int i = 0; i < 16; ++i) q.v[i] += ((bits >> i) & 1) << 4;
   return q;
 }
+// Adds 16 times the two bits of each byte that begin at bit `shift`.
+inline quants add_upper_bits(quants q, const nibbles& n, int shift) {
+  for (int i = 0; i < 16; ++i) q.v[i] += ((n.v[i] >> shift) & 3) << 4;
+  return q;
+}
 inline lanes to_float(const quants& q) {
   return each([&](int i) { return static_cast<float>(q.v[i]); });
 }
 inline lanes low_to_float(const nibbles& n) { return to_float(low(n)); }
-
-// Philox needs 32-bit words: low and high half of a * b.
-struct words {
-  std::uint32_t v[16];
-};
-inline words splat_word(std::uint32_t x) {
-  words r;
-  for (auto& w : r.v) w = x;
-  return r;
-}
-inline words count_from(std::uint32_t x) {
-  words r;
-  for (auto& w : r.v) w = x++;
-  return r;
-}
-inline words operator^(words a, const words& b) {
-  for (int i = 0; i < 16; ++i) a.v[i] ^= b.v[i];
-  return a;
-}
-inline void multiply(const words& a, std::uint32_t b, words& low, words& high) {
-  for (int i = 0; i < 16; ++i) {
-    const auto product = static_cast<std::uint64_t>(a.v[i]) * b;
-    low.v[i] = static_cast<std::uint32_t>(product);
-    high.v[i] = static_cast<std::uint32_t>(product >> 32);
-  }
-}
-// (bits + 1/2) / 2^32, rounded to a float but never to 1; small ones keep all their bits.
-inline lanes to_unit(const words& w) {
-  return each([&](int i) {
-    const float low = static_cast<float>(w.v[i] & 511U) * 0x1p-32F + 0x1p-33F;
-    const float all = static_cast<float>(w.v[i] >> 9) * 0x1p-23F + low;
-    return all < 1 ? all : 1 - 0x1p-24F;
-  });
-}
 
 }  // namespace dinfer::kernels::cpu::DINFER_ISA

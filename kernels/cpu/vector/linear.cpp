@@ -62,34 +62,70 @@ struct q8_0_reader {
   }
 };
 
-// q4 and q5. d * quant is exact in f32 (11 + 5 bits), so the fused add of m rounds once, as the
+// q4 and q5. d * quant is exact in f32 (17 + 5 bits), so the fused add of m rounds once, as the
 // definition's separate one does; and without an offset, m = -zero * d makes it exact.
-template <bool Fifth, bool Offset, int Bytes>
-struct nibble_reader {
-  static constexpr int bytes = Bytes;
+template <bool Fifth, int BitsAt>
+struct nibble_pairs {
   static constexpr bool plain = false;
-  static constexpr int bits_at = Offset ? 64 : 32;
-  static constexpr int quants_at = bits_at + (Fifth ? 64 : 0);
+  static constexpr int quants_at = BitsAt + (Fifth ? 64 : 0);
   const std::byte* p;
   lanes d, m;
-  void start(const std::byte* panel, std::int64_t b) {
-    p = panel + b * bytes;
-    d = load_f16(p);
-    if constexpr (Offset) {
-      m = load_f16(p + 32);
-    } else {
-      m = d * splat(Fifth ? -16.0F : -8.0F);
-    }
-  }
   void pair(int j, lanes& even, lanes& odd) const {
     const nibbles both = load_nibbles(p + quants_at + 16 * j);
     if constexpr (Fifth) {
-      even = fma(d, to_float(add_fifth_bit(low(both), p + bits_at + 4 * j)), m);
-      odd = fma(d, to_float(add_fifth_bit(high(both), p + bits_at + 4 * j + 2)), m);
+      even = fma(d, to_float(add_fifth_bit(low(both), p + BitsAt + 4 * j)), m);
+      odd = fma(d, to_float(add_fifth_bit(high(both), p + BitsAt + 4 * j + 2)), m);
     } else {
       even = fma(d, low_to_float(both), m);
       odd = fma(d, to_float(high(both)), m);
     }
+  }
+};
+
+template <bool Fifth, bool Offset, int Bytes>
+struct nibble_reader : nibble_pairs<Fifth, Offset ? 64 : 32> {
+  static constexpr int bytes = Bytes;  // of a block
+  void start(const std::byte* panel, std::int64_t b) {
+    this->p = panel + b * bytes;
+    this->d = load_f16(this->p);
+    if constexpr (Offset) {
+      this->m = load_f16(this->p + 32);
+    } else {
+      this->m = this->d * splat(Fifth ? -16.0F : -8.0F);
+    }
+  }
+};
+
+// q4_k and q5_k: blocks of nibbles, eight behind each head.
+template <bool Fifth, int Bytes>
+struct k_nibble_reader : nibble_pairs<Fifth, 32> {
+  static constexpr int bytes = Bytes;  // of a block
+  void start(const std::byte* panel, std::int64_t b) {
+    const std::byte* head = panel + b / 8 * (64 + 8 * bytes);
+    this->p = head + 64 + b % 8 * bytes;
+    this->d = load_f16(head) * load_i8(this->p);
+    this->m = load_f16(head + 32) * (splat(0.0F) - load_i8(this->p + 16));
+  }
+};
+
+struct q6_k_reader {
+  static constexpr int bytes = 416;  // of a block, eight behind each head
+  static constexpr bool plain = false;
+  const std::byte* p;
+  lanes first, second;  // scales of the block's halves
+  void start(const std::byte* panel, std::int64_t b) {
+    const std::byte* head = panel + b / 8 * (32 + 8 * bytes);
+    p = head + 32 + b % 8 * bytes;
+    first = load_f16(head) * load_i8(p);
+    second = load_f16(head) * load_i8(p + 16);
+  }
+  void pair(int j, lanes& even, lanes& odd) const {
+    const nibbles both = load_nibbles(p + 160 + 16 * j);
+    const nibbles upper = load_nibbles(p + 32 + j / 2 * 16);
+    const int shift = j % 2 * 4;
+    const lanes& d = j < 8 ? first : second;
+    even = d * (to_float(add_upper_bits(low(both), upper, shift)) - splat(32.0F));
+    odd = d * (to_float(add_upper_bits(high(both), upper, shift + 2)) - splat(32.0F));
   }
 };
 
@@ -110,6 +146,12 @@ auto with_reader(dtype type, F&& f) {
       return f.template operator()<nibble_reader<true, true, 384>>();
     case dtype::q8_0:
       return f.template operator()<q8_0_reader>();
+    case dtype::q4_k:
+      return f.template operator()<k_nibble_reader<false, 288>>();
+    case dtype::q5_k:
+      return f.template operator()<k_nibble_reader<true, 352>>();
+    case dtype::q6_k:
+      return f.template operator()<q6_k_reader>();
     default:
       return f.template operator()<f32_reader>();
   }

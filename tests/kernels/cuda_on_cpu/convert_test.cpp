@@ -27,7 +27,8 @@ TEST_CASE("convert_rows gives the CPU's bits for every stored type, placed and r
   auto random = seeded(621);
   const auto d = open_cpu(1);
   for (const auto stored : weight_types()) {
-    for (const std::int64_t columns : {32, 96, 1120}) {
+    for (const std::int64_t least : {32, 96, 1120}) {
+      const std::int64_t columns = whole_blocks(stored, least);
       constexpr std::int64_t rows = 11, first_row = 5;
       const stored_matrix matrix(stored, rows, columns, random);
       const auto right = matrix.expanded();
@@ -56,6 +57,25 @@ TEST_CASE("convert_rows gives the CPU's bits for every stored type, placed and r
         }
       }
     }
+  }
+}
+
+TEST_CASE("convert_rows begins inside a block where it is told to") {
+  auto random = seeded(622);
+  const auto d = open_cpu(1);
+  for (const auto stored : weight_types()) {
+    constexpr std::int64_t rows = 3, width = 512, first = 41, columns = 300;
+    const stored_matrix matrix(stored, rows, width, random);
+    const auto all = matrix.expanded();
+    const auto memory = poisoned(*d, dtype::f32, rows, columns);
+    cuda::convert_rows({matrix.data.data(), stored, rows, columns, row_bytes(stored, width), first},
+                       {memory.data(), dtype::f32, columns, cuda::row_map::plain, 0}, nullptr);
+    std::vector<float> right;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      right.insert(right.end(), all.begin() + r * width + first,
+                   all.begin() + r * width + first + columns);
+    }
+    check_same(std::string(info(stored).name), memory.values(), right, columns);
   }
 }
 

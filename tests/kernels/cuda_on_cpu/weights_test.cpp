@@ -101,11 +101,14 @@ std::vector<float> expanded(const stored_matrix& m, const weight_slice& s) {
 
 TEST_CASE("matrices are stacked, columns cut out, whatever was stored") {
   auto random = seeded(631);
+  const std::int64_t begin = GENERATE(32, 43);  // where a block of 32 begins, or inside one
   for (const auto type : activation_types()) {
     loader l(type);
     for (const auto stored : weight_types()) {
-      const stored_matrix a(stored, 20, 128, random), b(stored, 7, 128, random);
-      const std::vector<weight_slice> slices{part(a, 3, 19, 32, 96), part(b, 0, 7, 32, 96)};
+      const std::int64_t width = whole_blocks(stored, 128);
+      const stored_matrix a(stored, 20, width, random), b(stored, 7, width, random);
+      const std::int64_t end = begin + 64;
+      const std::vector<weight_slice> slices{part(a, 3, 19, begin, end), part(b, 0, 7, begin, end)};
       const auto w = l.uploader.prepare(slices, weight_role::matrix);
       const auto whole = l.uploader.prepare({&slices[1], 1}, weight_role::embedding);
       l.uploader.finish();

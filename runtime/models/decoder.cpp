@@ -310,6 +310,7 @@ result<weight_estimate> estimate_decoder(const model_shape& shape, const weight_
   for (const char* name :
        {head_norm_name, head_in_name, shape.tied_embeddings ? embedding_name : head_name})
     sizes.head_bytes += stored_bytes_of(source, name);
+  if (shape.tied_embeddings) sizes.tied_bytes = stored_bytes_of(source, embedding_name);
   return sizes;
 }
 

@@ -86,8 +86,8 @@ class model {
 struct weight_estimate {
   std::vector<std::uint64_t> layer_bytes;  // whole layers, all ranks of a stage together
   std::uint64_t embedding_bytes = 0;       // with learnt positions
-  std::uint64_t head_bytes =
-      0;  // norm and head; a tied head counts here too when it lies on another stage
+  std::uint64_t head_bytes = 0;            // norm and head, a tied one too
+  std::uint64_t tied_bytes = 0;            // of these, what a first stage has as its embedding
 };
 
 // A tensor that a whole model reads, of this row-major shape.

@@ -106,11 +106,12 @@ result<weight_map> read_index(const fs::path& path) {
 result<std::string> architecture_of(const mapped_file& config) {
   dom::parser parser;
   DINFER_TRY(const dom::object root, parse_object(parser, config));
-  dom::array names;
-  std::string_view name, type;
-  if (root.at_key("architectures").get(names) == simdjson::SUCCESS)
-    static_cast<void>(names.at(0).get(name));
-  static_cast<void>(root.at_key("model_type").get(type));
+  const auto text = [](simdjson::simdjson_result<dom::element> found) {
+    std::string_view value;
+    return found.get(value) == simdjson::SUCCESS ? value : std::string_view();
+  };
+  const std::string_view name = text(root.at_key("architectures").at(0));
+  const std::string_view type = text(root.at_key("model_type"));
   if (name.empty() && type.empty())
     return wrong(config.path(), "has neither architectures nor model_type");
   return std::string(name.empty() || (!has_hf_names(name) && has_hf_names(type)) ? type : name);

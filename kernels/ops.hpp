@@ -38,7 +38,7 @@ struct add_norm_args {
   tensor partial;                   // [T, H], destroyed; empty: nothing is added
   tensor residual;                  // [T, H], in and out
   const norm_args* norm = nullptr;  // null: no norm, `normed` is left alone
-  tensor normed;                    // [T, H], for linear only
+  tensor normed;                    // [T, H], for linear only; or `residual`, which it replaces
 };
 
 enum class activation : std::uint8_t { none, swiglu, gelu_tanh, gelu, relu };

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention and MLP of one rank, written against ops.hpp alone.
+// Norms, attention and MLP of one rank, written against ops.hpp alone. Thread: the shard's.
 #include "runtime/models/blocks.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <string_view>
 
 namespace dinfer::runtime {
 namespace {
@@ -15,8 +17,25 @@ std::uint64_t matrix_bytes(std::int64_t rows, std::int64_t columns, kernels::dty
   return (bytes + alignment - 1) / alignment * alignment;
 }
 
-range columns_of(const range& heads, std::int64_t head_dim) {
-  return {heads.begin * head_dim, heads.end * head_dim};
+// Elements of some heads, `before` elements into a tensor.
+range elements_of(const range& heads, std::int64_t head_dim, std::int64_t before = 0) {
+  return {before + heads.begin * head_dim, before + heads.end * head_dim};
+}
+
+// The bias of a sum over ranks: one of them adds it.
+result<weight_ptr> sum_bias(weight_loader& loader, bool wanted, const std::string& name,
+                            const model_shape& shape, const rank_layout& layout) {
+  if (!wanted || layout.tp_rank != 0) return nullptr;
+  const std::array<row_part, 1> all{{{name, shape.hidden, 1, {0, shape.hidden}}}};
+  return loader.vector_parts(all);
+}
+
+// The same parts of the biases that go with matrices.
+template <std::size_t N>
+std::array<row_part, N> biases_of(std::array<row_part, N> parts) {
+  constexpr std::string_view weight = "weight";
+  for (row_part& p : parts) p.name.replace(p.name.size() - weight.size(), weight.size(), "bias");
+  return parts;
 }
 
 }  // namespace
@@ -32,6 +51,7 @@ std::uint64_t workspace::bytes(const widths& w, std::int64_t tokens, std::int64_
   std::uint64_t sum = 0;
   for (const std::int64_t columns : {w.hidden, w.hidden, w.qkv, w.attended, w.mlp})
     sum += matrix_bytes(tokens, columns, activation);
+  sum += matrix_bytes(std::max(tokens, rows), w.table, activation);
   return sum + 2 * matrix_bytes(rows, w.hidden, activation);
 }
 
@@ -49,6 +69,7 @@ void workspace::reserve(kernels::device& device, const widths& w, std::int64_t t
   qkv_ = take(tokens, w.qkv);
   attended_ = take(tokens, w.attended);
   mlp_ = take(tokens, w.mlp);
+  embedded_ = take(std::max(tokens, rows), w.table);
   chosen_ = take(rows, w.hidden);
   chosen_normed_ = take(rows, w.hidden);
 }
@@ -57,33 +78,57 @@ kernels::tensor workspace::cut(kernels::tensor whole, std::int64_t rows) {
   return first_rows(whole, rows);
 }
 
-result<void> attention_block::load(weight_loader& loader, const std::string& prefix,
-                                   const model_shape& shape, const rank_layout& layout) {
-  const std::int64_t dim = shape.head_dim;
-  const std::int64_t kv_rows = shape.kv_heads * dim;
-  const range query = columns_of(layout.query_heads, dim);
-  const range kv = columns_of(layout.kv_heads, dim);
-  const std::array<row_part, 3> parts{{
-      {prefix + "_q.weight", shape.heads * dim, shape.hidden, query},
-      {prefix + "_k.weight", kv_rows, shape.hidden, kv},
-      {prefix + "_v.weight", kv_rows, shape.hidden, kv},
-  }};
-  DINFER_TRY(qkv_, loader.rows(parts, kernels::weight_role::matrix));
-  DINFER_TRY(output_,
-             loader.columns(prefix + "_output.weight", shape.hidden, shape.heads * dim, query));
+result<void> norm_block::load(weight_loader& loader, const std::string& prefix,
+                              const model_shape& shape) {
+  DINFER_TRY(gain_, loader.vector(prefix + ".weight", shape.hidden));
+  if (shape.norm != kernels::norm_kind::layer) return {};
+  DINFER_TRY(bias_, loader.vector(prefix + ".bias", shape.hidden));
   return {};
 }
 
-void attention_block::run(kernels::ops& ops, const forward_args& args, const workspace& space,
-                          const attention_heads& heads, const kernels::rope_args& rope,
-                          const rank_layout& layout, std::int32_t layer) const {
+kernels::norm_args norm_block::args(const model_shape& shape) const {
+  return {shape.norm, gain_.get(), bias_.get(), shape.norm_epsilon};
+}
+
+result<void> attention_block::load(weight_loader& loader, const std::string& prefix,
+                                   const model_shape& shape, const rank_layout& layout) {
+  const std::int64_t dim = shape.head_dim, hidden = shape.hidden;
+  const std::int64_t q_rows = shape.heads * dim, kv_rows = shape.kv_heads * dim;
+  const range query = elements_of(layout.query_heads, dim);
+  std::array<row_part, 3> parts{{
+      {prefix + "_q.weight", q_rows, hidden, query},
+      {prefix + "_k.weight", kv_rows, hidden, elements_of(layout.kv_heads, dim)},
+      {prefix + "_v.weight", kv_rows, hidden, elements_of(layout.kv_heads, dim)},
+  }};
+  if (shape.fused_qkv) {
+    const std::string name = prefix + "_qkv.weight";
+    const std::int64_t rows = q_rows + 2 * kv_rows;
+    parts[0] = {name, rows, hidden, query};
+    parts[1] = {name, rows, hidden, elements_of(layout.kv_heads, dim, q_rows)};
+    parts[2] = {name, rows, hidden, elements_of(layout.kv_heads, dim, q_rows + kv_rows)};
+  }
+  DINFER_TRY(qkv_, loader.rows(parts, kernels::weight_role::matrix));
+  if (shape.qkv_bias) {
+    DINFER_TRY(qkv_bias_, loader.vector_parts(biases_of(parts)));
+  }
+  DINFER_TRY(output_, loader.columns(prefix + "_output.weight", hidden, q_rows, query));
+  DINFER_TRY(output_bias_,
+             sum_bias(loader, shape.output_bias, prefix + "_output.bias", shape, layout));
+  return {};
+}
+
+void attention_block::run(kernels::ops& ops, const forward_args& args, kernels::tensor x,
+                          const workspace& space, const attention_heads& heads,
+                          const kernels::rope_args& rope, const rank_layout& layout,
+                          std::int32_t layer) const {
   const std::int64_t tokens = args.batch->tokens;
   const kernels::tensor qkv = space.qkv(tokens);
   const kernels::kv_pages& pages = args.pages.front();
 
   kernels::linear_args project;
-  project.x = space.normed(tokens);
+  project.x = x;
   project.w = qkv_.get();
+  project.bias = qkv_bias_.get();
   project.out = qkv;
   ops.linear(project);
 
@@ -114,32 +159,44 @@ void attention_block::run(kernels::ops& ops, const forward_args& args, const wor
   kernels::linear_args out;
   out.x = space.attended(tokens);
   out.w = output_.get();
+  out.bias = output_bias_.get();
   out.out = space.partial(tokens);
   ops.linear(out);
 }
 
-result<void> gated_mlp_block::load(weight_loader& loader, const std::string& prefix,
-                                   const model_shape& shape, const rank_layout& layout) {
-  const std::array<row_part, 2> parts{{
-      {prefix + "_gate.weight", shape.mlp, shape.hidden, layout.mlp},
-      {prefix + "_up.weight", shape.mlp, shape.hidden, layout.mlp},
-  }};
-  DINFER_TRY(gate_up_, loader.rows(parts, kernels::weight_role::gate_up));
+result<void> mlp_block::load(weight_loader& loader, const std::string& prefix,
+                             const model_shape& shape, const rank_layout& layout) {
+  activation_ = shape.activation;
+  const row_part up{prefix + "_up.weight", shape.mlp, shape.hidden, layout.mlp};
+  if (shape.gated()) {
+    const std::array<row_part, 2> parts{
+        {{prefix + "_gate.weight", shape.mlp, shape.hidden, layout.mlp}, up}};
+    DINFER_TRY(up_, loader.rows(parts, kernels::weight_role::gate_up));
+  } else {
+    DINFER_TRY(up_, loader.rows(std::array<row_part, 1>{up}, kernels::weight_role::matrix));
+  }
+  if (shape.mlp_bias) {
+    DINFER_TRY(up_bias_, loader.vector_parts(biases_of(std::array<row_part, 1>{up})));
+  }
   DINFER_TRY(down_, loader.columns(prefix + "_down.weight", shape.hidden, shape.mlp, layout.mlp));
+  DINFER_TRY(down_bias_, sum_bias(loader, shape.mlp_bias, prefix + "_down.bias", shape, layout));
   return {};
 }
 
-void gated_mlp_block::run(kernels::ops& ops, const workspace& space, std::int64_t tokens) const {
+void mlp_block::run(kernels::ops& ops, kernels::tensor x, const workspace& space) const {
+  const std::int64_t tokens = x.rows();
   kernels::linear_args widen;
-  widen.x = space.normed(tokens);
-  widen.w = gate_up_.get();
-  widen.act = kernels::activation::swiglu;
+  widen.x = x;
+  widen.w = up_.get();
+  widen.bias = up_bias_.get();
+  widen.act = activation_;
   widen.out = space.mlp(tokens);
   ops.linear(widen);
 
   kernels::linear_args narrow;
   narrow.x = space.mlp(tokens);
   narrow.w = down_.get();
+  narrow.bias = down_bias_.get();
   narrow.out = space.partial(tokens);
   ops.linear(narrow);
 }

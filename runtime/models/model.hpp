@@ -14,6 +14,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -83,20 +85,37 @@ class model {
 // layers by bytes.
 struct weight_estimate {
   std::vector<std::uint64_t> layer_bytes;  // whole layers, all ranks of a stage together
-  std::uint64_t embedding_bytes = 0;
+  std::uint64_t embedding_bytes = 0;       // with learnt positions
   std::uint64_t head_bytes =
       0;  // norm and head; a tied head counts here too when it lies on another stage
 };
 
+// A tensor that a whole model reads, of this row-major shape.
+struct model_tensor {
+  std::string name;
+  std::vector<std::int64_t> shape;
+  kernels::weight_role role = kernels::weight_role::matrix;
+};
+
+class config_section;  // runtime/models/config_section.hpp
+class gguf_keys;       // runtime/models/gguf_keys.hpp
+
 struct model_factory {
-  std::string_view architecture;
+  std::string_view architecture;  // GGUF's general.architecture
+  std::string_view config_name;   // config.json's architectures[0]
+  // Fill a shape whose architecture and name stand already. Null: no file of that kind has it.
+  result<void> (*read_gguf)(const gguf_keys& meta, model_shape& shape);
+  result<void> (*read_config)(const config_section& root, model_shape& shape);
+
   std::unique_ptr<model> (*make)(const model_shape& shape, const rank_layout& layout);
   result<weight_estimate> (*estimate)(const model_shape& shape, const weight_source& source);
   result<std::uint64_t> (*rank_bytes)(const model_shape& shape, const rank_layout& layout,
                                       const weight_source& source);
+  result<std::vector<model_tensor>> (*tensors)(const model_shape& shape);
 };
 
 // The registry. Error: unsupported, listing the architectures that are built in.
+std::span<const model_factory* const> all_models();
 result<const model_factory*> find_model(std::string_view architecture);
 
 }  // namespace dinfer::runtime

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a model is, whatever file said so: GGUF metadata or a config.json. Values, checked on
-// reading.
+// reading. Any thread.
 #pragma once
 
 #include "dinfer/error.hpp"
@@ -40,6 +40,21 @@ struct model_shape {
   std::vector<float> inverse_frequencies;  // rotary / 2, scaling applied
   bool tied_embeddings = false;            // the head is the embedding
   std::vector<token_id> eos_tokens;
+
+  // How a decoder is built; the defaults are Llama's.
+  kernels::norm_kind norm = kernels::norm_kind::rms;             // layer: with biases
+  kernels::activation activation = kernels::activation::swiglu;  // swiglu: the MLP has a gate
+  bool norm_after = false;                                       // norms follow the sums
+  bool final_norm = true;                                        // before the head
+  bool fused_qkv = false;                                        // one tensor holds all three
+  bool qkv_bias = false, output_bias = false, mlp_bias = false;  // of linears
+  float attention_scale = 0;                                     // 0: 1 / sqrt(head_dim)
+  bool learnt_positions = false;                                 // a table, added to tokens
+  std::int32_t first_position = 0;                               // its row for position 0
+  std::int32_t embedding = 0;  // columns of embedding and head, projected to hidden; 0: hidden
+
+  std::int32_t table_columns() const noexcept { return embedding != 0 ? embedding : hidden; }
+  bool gated() const noexcept { return activation == kernels::activation::swiglu; }
 };
 
 // Reads the shape from the metadata of an open source, by its format. Errors: unsupported

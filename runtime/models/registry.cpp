@@ -9,11 +9,16 @@
 namespace dinfer::runtime {
 namespace {
 
-constexpr std::array<const model_factory*, 1> factories{
+constexpr std::array<const model_factory*, 4> factories{
     &llama_factory,
+    &gpt2_factory,
+    &opt_factory,
+    &qwen2_factory,
 };
 
 }  // namespace
+
+std::span<const model_factory* const> all_models() { return factories; }
 
 result<const model_factory*> find_model(std::string_view architecture) {
   std::string known;

@@ -7,6 +7,9 @@
 
 namespace dinfer::runtime {
 
+extern const model_factory gpt2_factory;
 extern const model_factory llama_factory;
+extern const model_factory opt_factory;
+extern const model_factory qwen2_factory;
 
 }  // namespace dinfer::runtime

@@ -1,13 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shape checks, slicing and byte counts of a rank's weights. Files are hostile: a tensor is used
-// only when its shape is exactly what the model expects.
+// only when its shape is exactly what the model expects. Thread: the shard's.
 #include "runtime/models/weight_loader.hpp"
 
 #include "runtime/weights/partition.hpp"
 
-#include <vector>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
 
 namespace dinfer::runtime {
+namespace {
+
+constexpr std::uint64_t most_turned_bytes = 64
+                                            << 20;  // of host memory, before the device is awaited
+
+// out[r][c] = in[c][r] of elements of `size` bytes; a tile at a time, for both sides' caches.
+void turn(const std::byte* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns,
+          std::int64_t size, std::byte* out) {
+  constexpr std::int64_t tile = 32;
+  for (std::int64_t r0 = 0; r0 < rows; r0 += tile)
+    for (std::int64_t c0 = 0; c0 < columns; c0 += tile)
+      for (std::int64_t r = r0; r < std::min(rows, r0 + tile); ++r)
+        for (std::int64_t c = c0; c < std::min(columns, c0 + tile); ++c)
+          std::memcpy(out + (r * columns + c) * size, in + (c * in_stride + r) * size,
+                      static_cast<std::size_t>(size));
+}
+
+}  // namespace
+
+weight_loader::~weight_loader() {
+  try {
+    drop_turned();
+  } catch (const kernels::device_error&) {  // a device that failed reads no more
+  }
+}
+
+void weight_loader::drop_turned() {
+  if (!turned_.empty()) device_->synchronize();
+  turned_.clear();
+  turned_bytes_ = 0;
+}
+
+bool weight_loader::listed(const std::string& name, std::vector<std::int64_t> shape,
+                           kernels::weight_role role) {
+  if (list_ == nullptr) return false;
+  const bool again = !list_->empty() && list_->back().name == name;  // parts of one matrix
+  if (!again) list_->push_back({name, std::move(shape), role});
+  return true;
+}
 
 weight_ptr weight_loader::prepare(std::span<const kernels::weight_slice> slices,
                                   kernels::weight_role role) {
@@ -16,10 +59,50 @@ weight_ptr weight_loader::prepare(std::span<const kernels::weight_slice> slices,
   weight_ptr w = device_->ops().prepare(slices, role, options_);
   weight_bytes_ += w->bytes();
   if (*progress_) (*progress_)(stored_bytes_, total_);
+  if (turned_bytes_ > most_turned_bytes) drop_turned();
   return w;
 }
 
+// The part of a matrix that is stored transposed, as one that is not.
+kernels::weight_slice weight_loader::turned(const stored_tensor& tensor, range rows,
+                                            range columns) {
+  kernels::weight_slice slice;
+  slice.type = tensor.type;
+  slice.stored_columns = columns.size();
+  slice.row_end = rows.size();
+  slice.column_end = columns.size();
+  if (device_ == nullptr) return slice;
+  const std::int64_t size = kernels::info(tensor.type).block_bytes;
+  auto& copy = turned_.emplace_back(slice_bytes(slice));
+  turned_bytes_ += copy.size();
+  const std::int64_t stride = tensor.shape.front();
+  turn(tensor.data.data() + (columns.begin * stride + rows.begin) * size, stride, rows.size(),
+       columns.size(), size, copy.data());
+  slice.data = copy.data();
+  return slice;
+}
+
+result<kernels::weight_slice> weight_loader::cut(const stored_tensor& tensor, range rows,
+                                                 range columns) {
+  const range all_rows{0, tensor.shape.front()}, all_columns{0, tensor.shape.back()};
+  if (!tensor.transposed)
+    return rows == all_rows ? slice_columns(tensor, columns) : slice_rows(tensor, rows);
+  const auto inside = [](range part, range all) {
+    return part.begin >= 0 && part.begin < part.end && part.end <= all.end;
+  };
+  if (!inside(rows, all_rows) || !inside(columns, all_columns) || tensor.data.empty() ||
+      kernels::info(tensor.type).block_elements != 1)
+    return fail(errc::unsupported,
+                fmt::format("tensor {}: rows {} to {}, columns {} to {} of a transposed {} matrix "
+                            "are asked for",
+                            tensor.name, rows.begin, rows.end, columns.begin, columns.end,
+                            kernels::info(tensor.type).name),
+                tensor.name);
+  return turned(tensor, rows, columns);
+}
+
 result<weight_ptr> weight_loader::vector(const std::string& name, std::int64_t size) {
+  if (listed(name, {size}, kernels::weight_role::vector)) return nullptr;
   DINFER_TRY(const stored_tensor* t, require_tensor(*source_, name, {size}));
   DINFER_TRY(const kernels::weight_slice slice, slice_all(*t));
   weight_ptr w = prepare(std::span(&slice, 1), kernels::weight_role::vector);
@@ -27,19 +110,33 @@ result<weight_ptr> weight_loader::vector(const std::string& name, std::int64_t s
   return w;
 }
 
+result<weight_ptr> weight_loader::vector_parts(std::span<const row_part> parts) {
+  std::vector<kernels::weight_slice> slices;
+  for (const row_part& p : parts) {
+    if (listed(p.name, {p.rows}, kernels::weight_role::vector)) continue;
+    DINFER_TRY(const stored_tensor* t, require_tensor(*source_, p.name, {p.rows}));
+    DINFER_TRY(slices.emplace_back(), slice_columns(*t, p.part));
+  }
+  if (list_ != nullptr) return nullptr;
+  return prepare(slices, kernels::weight_role::vector);
+}
+
 result<weight_ptr> weight_loader::rows(std::span<const row_part> parts, kernels::weight_role role) {
   std::vector<kernels::weight_slice> slices;
   for (const row_part& p : parts) {
+    if (listed(p.name, {p.rows, p.columns}, role)) continue;
     DINFER_TRY(const stored_tensor* t, require_tensor(*source_, p.name, {p.rows, p.columns}));
-    DINFER_TRY(slices.emplace_back(), slice_rows(*t, p.part));
+    DINFER_TRY(slices.emplace_back(), cut(*t, p.part, {0, p.columns}));
   }
+  if (list_ != nullptr) return nullptr;
   return prepare(slices, role);
 }
 
 result<weight_ptr> weight_loader::columns(const std::string& name, std::int64_t rows,
                                           std::int64_t columns, range part) {
+  if (listed(name, {rows, columns}, kernels::weight_role::matrix)) return nullptr;
   DINFER_TRY(const stored_tensor* t, require_tensor(*source_, name, {rows, columns}));
-  DINFER_TRY(const kernels::weight_slice slice, slice_columns(*t, part));
+  DINFER_TRY(const kernels::weight_slice slice, cut(*t, {0, rows}, part));
   return prepare(std::span(&slice, 1), kernels::weight_role::matrix);
 }
 

@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <numeric>
@@ -19,7 +20,8 @@ namespace {
 double layer_elements(const model_shape& shape, std::int64_t query, std::int64_t kv,
                       std::int64_t mlp) noexcept {
   const auto attention = 2.0 * static_cast<double>(query + kv) * shape.head_dim;
-  return (attention + 3.0 * static_cast<double>(mlp)) * shape.hidden;
+  const double matrices = shape.gated() ? 3 : 2;
+  return (attention + matrices * static_cast<double>(mlp)) * shape.hidden;
 }
 
 std::uint64_t share(std::uint64_t bytes, double part, double whole) noexcept {
@@ -28,6 +30,24 @@ std::uint64_t share(std::uint64_t bytes, double part, double whole) noexcept {
 
 std::uint64_t product(std::int64_t a, std::int64_t b) noexcept {
   return static_cast<std::uint64_t>(a * b);
+}
+
+// Elements of the embedding and what stands around it; of the head, without positions.
+std::uint64_t table_elements(const model_shape& shape, bool positions) noexcept {
+  const std::int64_t columns = shape.table_columns();
+  std::uint64_t sum = product(shape.vocabulary, columns);
+  if (columns != shape.hidden) sum += product(columns, shape.hidden);
+  return positions ? sum + product(shape.max_positions, shape.hidden) : sum;
+}
+
+// Elements of the vectors of some layers: norms and biases.
+std::uint64_t vector_elements(const model_shape& shape, std::int64_t layers, bool head) noexcept {
+  const std::int64_t norm = shape.norm == kernels::norm_kind::layer ? 2 : 1;
+  std::int64_t layer = 2 * norm * shape.hidden;
+  if (shape.qkv_bias) layer += (std::int64_t{shape.heads} + 2 * shape.kv_heads) * shape.head_dim;
+  if (shape.output_bias) layer += shape.hidden;
+  if (shape.mlp_bias) layer += std::int64_t{shape.mlp} + shape.hidden;
+  return product(layers, layer) + (head ? product(norm, shape.hidden) : 0);
 }
 
 // What the CUDA backend takes (kernels/cuda: ops.cpp, sampler.cpp), rounded up.
@@ -42,9 +62,11 @@ constexpr std::uint64_t drawn_row_bytes = 168;         // a token, 20 others and
 step_memory cuda_extras(const model_shape& shape, const rank_layout& layout,
                         const device_rules& rules) {
   step_memory out;
+  out.workspace = gemm_bytes + attention_bytes;
   // Gate and up are one product of both before they become one.
-  out.workspace = product(2 * layout.mlp.size(), std::int64_t{rules.tokens} * rules.element_bytes) +
-                  gemm_bytes + attention_bytes;
+  if (shape.gated())
+    out.workspace +=
+        product(2 * layout.mlp.size(), std::int64_t{rules.tokens} * rules.element_bytes);
   out.reserve = recording_bytes + driver_bytes;
   if (!layout.first() && !layout.last()) return out;
   const std::uint64_t counts = 2 * static_cast<std::uint64_t>(shape.vocabulary);
@@ -82,17 +104,18 @@ std::uint64_t planned_weight_bytes(const model_shape& shape, const rank_layout& 
     layers += stored ? weights.layer_bytes.at(static_cast<std::size_t>(i)) : layer;
   std::uint64_t bytes = share(layers, part, whole);
 
-  const std::uint64_t table = product(shape.vocabulary, shape.hidden) * rules.matrix_bytes;
+  const std::uint64_t table = table_elements(shape, false) * rules.matrix_bytes;
   std::uint64_t tables = 0;
-  if (layout.first()) tables += stored ? weights.embedding_bytes : table;
+  if (layout.first())
+    tables += stored ? weights.embedding_bytes
+                     : table_elements(shape, shape.learnt_positions) * rules.matrix_bytes;
   // On a single stage a tied head is the embedding that is there already.
   const bool shared = shape.tied_embeddings && layout.first();
   if (layout.last() && !shared) tables += stored ? weights.head_bytes : table;
   bytes += share(tables, static_cast<double>(layout.vocabulary.size()), shape.vocabulary);
   if (stored) return bytes;
-  // Norms stay f32, the same on every rank: two a layer, and the head's.
-  const std::int64_t norms = 2 * layout.layers.size() + (layout.last() ? 1 : 0);
-  return bytes + product(norms, shape.hidden) * sizeof(float);
+  // Vectors stay f32, and most of them are the same on every rank.
+  return bytes + vector_elements(shape, layout.layers.size(), layout.last()) * sizeof(float);
 }
 
 step_memory planned_step_memory(const model_shape& shape, const rank_layout& layout,
@@ -103,6 +126,8 @@ step_memory planned_step_memory(const model_shape& shape, const rank_layout& lay
   const std::int64_t token =
       3 * std::int64_t{shape.hidden} + heads * shape.head_dim + layout.mlp.size();
   std::int64_t elements = token * rules.tokens;
+  if (shape.table_columns() != shape.hidden)
+    elements += std::int64_t{shape.table_columns()} * std::max(rules.tokens, rules.sequences);
   if (layout.last()) {
     // Rows that logits are wanted of, and the same normed.
     elements += 2 * std::int64_t{shape.hidden} * rules.sequences;

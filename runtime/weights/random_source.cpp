@@ -6,6 +6,7 @@
 
 #include "runtime/base/mapped_file.hpp"
 #include "runtime/models/config_json.hpp"
+#include "runtime/models/model.hpp"
 #include "runtime/weights/fingerprint.hpp"
 
 #include <fmt/format.h>
@@ -38,52 +39,29 @@ float step_for(double deviation) noexcept {
   return static_cast<float>(std::exp2(std::round(std::log2(deviation / of_k))));
 }
 
-class tensor_list {
- public:
-  explicit tensor_list(std::uint64_t seed) : seed_(seed) {}
+// A matrix keeps the size of what it multiplies; an embedding gives its tokens size 1, unless it is
+// the head too: a tied head with such rows would draw the last token for ever.
+stored_tensor made_up(const model_tensor& tensor, bool tied, std::uint64_t seed) {
+  const bool vector = tensor.role == kernels::weight_role::vector;
+  const bool table = tensor.role == kernels::weight_role::embedding && !tied;
+  const bool bias = tensor.name.ends_with(".bias");
+  const double deviation = table ? 1.0 : 1 / std::sqrt(static_cast<double>(tensor.shape.back()));
+  stored_tensor out;
+  out.name = tensor.name;
+  out.type = vector ? kernels::dtype::f32 : kernels::dtype::bf16;
+  out.shape = tensor.shape;
+  out.made_up = {seed_of(seed, tensor.name), vector ? 0x1p-10F : step_for(deviation),
+                 vector && !bias ? 1.0F : 0.0F};
+  return out;
+}
 
-  void matrix(const std::string& name, std::int64_t rows, std::int64_t columns) {
-    matrix(name, rows, columns, 1 / std::sqrt(static_cast<double>(columns)));
-  }
-  void matrix(const std::string& name, std::int64_t rows, std::int64_t columns, double deviation) {
-    add(name, kernels::dtype::bf16, {rows, columns}, step_for(deviation), 0);
-  }
-  void gain(const std::string& name, std::int64_t size) {
-    add(name, kernels::dtype::f32, {size}, 0x1p-10F, 1);
-  }
-  std::vector<stored_tensor> take() { return std::move(tensors_); }
-
- private:
-  void add(const std::string& name, kernels::dtype type, std::vector<std::int64_t> shape,
-           float step, float offset) {
-    tensors_.push_back({name, type, std::move(shape), {}, {seed_of(seed_, name), step, offset}});
-  }
-  std::uint64_t seed_;
-  std::vector<stored_tensor> tensors_;
-};
-
-std::vector<stored_tensor> tensors_of(const model_shape& shape, std::uint64_t seed) {
-  const std::int64_t query = std::int64_t{shape.heads} * shape.head_dim;
-  const std::int64_t kv = std::int64_t{shape.kv_heads} * shape.head_dim;
-  tensor_list out(seed);
-  // A tied head with rows as large as an embedding's would draw the last token for ever.
-  if (shape.tied_embeddings) out.matrix("token_embd.weight", shape.vocabulary, shape.hidden);
-  else out.matrix("token_embd.weight", shape.vocabulary, shape.hidden, 1.0);
-  for (std::int32_t i = 0; i < shape.layers; ++i) {
-    const std::string layer = fmt::format("blk.{}.", i);
-    out.gain(layer + "attn_norm.weight", shape.hidden);
-    out.matrix(layer + "attn_q.weight", query, shape.hidden);
-    out.matrix(layer + "attn_k.weight", kv, shape.hidden);
-    out.matrix(layer + "attn_v.weight", kv, shape.hidden);
-    out.matrix(layer + "attn_output.weight", shape.hidden, query);
-    out.gain(layer + "ffn_norm.weight", shape.hidden);
-    out.matrix(layer + "ffn_gate.weight", shape.mlp, shape.hidden);
-    out.matrix(layer + "ffn_up.weight", shape.mlp, shape.hidden);
-    out.matrix(layer + "ffn_down.weight", shape.hidden, shape.mlp);
-  }
-  out.gain("output_norm.weight", shape.hidden);
-  if (!shape.tied_embeddings) out.matrix("output.weight", shape.vocabulary, shape.hidden);
-  return out.take();
+result<std::vector<stored_tensor>> tensors_of(const model_shape& shape, std::uint64_t seed) {
+  DINFER_TRY(const model_factory* factory, find_model(shape.architecture));
+  DINFER_TRY(const auto wanted, factory->tensors(shape));
+  std::vector<stored_tensor> out;
+  for (const model_tensor& tensor : wanted)
+    out.push_back(made_up(tensor, shape.tied_embeddings, seed));
+  return out;
 }
 
 // "models/llama-3.1-8b/config.json" is "llama-3.1-8b".
@@ -149,7 +127,8 @@ result<std::unique_ptr<weight_source>> parse_random(std::string_view text, const
                                                     std::uint64_t seed) {
   const std::string name = name_of(file);
   DINFER_TRY(const model_shape shape, parse_config_json(text, file, name));
-  return std::make_unique<random_source>(std::string(text), name, seed, tensors_of(shape, seed));
+  DINFER_TRY(auto tensors, tensors_of(shape, seed));
+  return std::make_unique<random_source>(std::string(text), name, seed, std::move(tensors));
 }
 
 result<std::unique_ptr<weight_source>> open_random(const std::string& path, std::uint64_t seed) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model of given shapes with made-up weights: for benchmarks and tests of sizes that nobody has a
-// file of. A config.json says the shapes; tensors have the names and shapes of a GGUF llama and no
-// data. Every value follows from the seed, the tensor's name and the element's index, the same on
-// every node and backend.
+// file of. A config.json says the shapes; tensors have the names and shapes that the model asks for
+// and no data. Every value follows from the seed, the tensor's name and the element's index, the
+// same on every node and backend.
 #pragma once
 
 #include "dinfer/error.hpp"

@@ -128,6 +128,29 @@ TEST_CASE("add_norm without a norm leaves normed alone, and without a partial th
   CHECK(normed[2] == Approx(33 / std::sqrt((121.0 + 484 + 1089) / 3)));
 }
 
+TEST_CASE("a norm that takes the residual's place has the bits of one beside it") {
+  random_numbers random(36);
+  const auto d = open_cpu(2);
+  const auto gain = vector_weight(d->ops(), random.floats(77));
+  const auto bias = vector_weight(d->ops(), random.floats(77));
+  for (const auto kind : {norm_kind::rms, norm_kind::layer}) {
+    const norm_args norm{kind, gain.get(), kind == norm_kind::layer ? bias.get() : nullptr, 1e-5F};
+    const auto before = random.floats(40 * 77), added = random.floats(40 * 77);
+    std::vector<float> residual = before, partial = added, beside(before.size(), poison);
+    add_norm_args args;
+    args.norm = &norm;
+    args.partial = over(partial, 40, 77);
+    args.residual = over(residual, 40, 77);
+    args.normed = over(beside, 40, 77);
+    d->ops().add_norm(args);
+    residual = before;
+    partial = added;
+    args.normed = args.residual;
+    d->ops().add_norm(args);
+    CHECK(same_bits(residual, beside));
+  }
+}
+
 TEST_CASE("a row's norm has the same bits alone and among others") {
   random_numbers random(34);
   const auto d = open_cpu(2);

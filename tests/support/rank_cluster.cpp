@@ -23,7 +23,7 @@ T must(result<T> r) {
 rank_cluster::rank_cluster(const runtime::runner_options& base, std::uint32_t tp,
                            const std::vector<std::uint32_t>& layers_per_stage)
     : rank_cluster() {
-  const auto source = must(runtime::open_weights(base.model_path));
+  const auto source = must(runtime::open_weights(base.model_path, base.format, base.seed));
   shape_ = must(runtime::read_model_shape(*source));
   const auto layouts = must(runtime::lay_out(shape_, tp, layers_per_stage));
   for (const runtime::rank_layout& layout : layouts) {

@@ -75,6 +75,12 @@ void check_norm(device& d, dtype type, const norm_case& c, random_numbers& rando
   // One element has no variance: its layer norm amplifies the rounding of the mean.
   check_close("normed", normed.values(), right, c.columns, bound_of(type),
               c.columns == 1 ? 1e-3 : 0);
+
+  // In the residual's place it is the same.
+  const auto again = filled(d, type, residual, c.rows, c.columns);
+  job.residual = job.normed = again.data();
+  cuda::add_norm(job, type, nullptr);
+  check_same("normed in place", again.values(), normed.values(), c.columns);
 }
 
 }  // namespace

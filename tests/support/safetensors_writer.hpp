@@ -37,9 +37,11 @@ class safetensors_writer {
     const std::size_t begin = data_.size();
     data_.append(reinterpret_cast<const char*>(data.data()), data.size());
     std::string extents;
-    for (const auto extent : shape) extents += (extents.empty() ? "" : ",") + std::to_string(extent);
+    for (const auto extent : shape)
+      extents += (extents.empty() ? "" : ",") + std::to_string(extent);
     add('"' + name + R"(":{"dtype":")" + type + R"(","shape":[)" + extents +
-        R"(],"data_offsets":[)" + std::to_string(begin) + "," + std::to_string(data_.size()) + "]}");
+        R"(],"data_offsets":[)" + std::to_string(begin) + "," + std::to_string(data_.size()) +
+        "]}");
     return *this;
   }
   safetensors_writer& tensor(const std::string& name, const std::vector<std::int64_t>& shape,

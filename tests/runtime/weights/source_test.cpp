@@ -24,12 +24,9 @@ TEST_CASE("a directory stands for the one GGUF file in it", "[weights]") {
   CHECK(code("") == errc::invalid_argument);
   CHECK(code(folder.path("absent.gguf")) == errc::not_found);
   CHECK(code(folder.path("")) == errc::not_found);
-  folder.write("model.safetensors", "x");
-  CHECK(code(folder.path("")) == errc::unsupported);
   gguf_writer().set("one", 1).write(folder.path("a.gguf"));
   CHECK(code(folder.path("")) == errc::none);
   CHECK(code(folder.path("a.gguf")) == errc::none);
-  CHECK(code(folder.path("model.safetensors")) == errc::bad_file);
   gguf_writer().set("one", 1).write(folder.path("b.gguf"));
   const auto two = open_weights(folder.path(""));
   REQUIRE_FALSE(two);

@@ -147,6 +147,8 @@ int main(int argc, char** argv) {
     else if (flag == "--vocabulary") vocabulary = std::atoi(value());
     else if (flag == "--max-num-seqs")
       options.max_num_seqs = static_cast<std::uint32_t>(std::atoi(value()));
+    else if (flag == "--max-num-batched-tokens")
+      options.max_num_batched_tokens = static_cast<std::uint32_t>(std::atoi(value()));
     else if (flag == "--eager") options.cuda_graphs = false;
     else if (flag.starts_with("--")) die("no flag " + flag);
     else rows.push_back(flag);

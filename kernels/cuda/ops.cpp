@@ -82,7 +82,7 @@ cuda_ops::cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDevi
       exact_(options.batch_invariant || activation_ == dtype::f32),
       gemm_space_(exact_ ? buffer() : owner.allocate(gemm::wanted_space_bytes(), false)),
       gemm_(stream, gemm_space_.data(), gemm_space_.bytes(),
-            {options.tuning_directory, gpu.name, exact_, true}),
+            {options.tuning_directory, gpu.name, exact_}),
       uploader_(index, activation_, [&owner](std::size_t bytes) {
         buffer memory = owner.allocate(bytes, false);
         return memory;

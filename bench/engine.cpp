@@ -131,7 +131,6 @@ int main(int argc, char** argv) {
   engine_options options;
   options.device = "cuda:0";
   options.max_num_seqs = 512;
-  options.max_num_batched_tokens = 8192;
   options.prefix_caching = false;
   std::int32_t vocabulary = 49152;
   std::vector<std::string> rows;

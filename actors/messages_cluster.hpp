@@ -62,6 +62,15 @@ struct node_lost {
   }
 };
 
+// A node's process saw the process of one of its children end, and how.
+struct child_ended {
+  std::uint32_t index = 0;
+  std::string how;
+  static auto fields(auto& x, auto&& f) {
+    return f("child_ended", named{"index", x.index}, named{"how", x.how});
+  }
+};
+
 // Where to find the first node, or whose port to try.
 struct dial {
   std::string address;
@@ -135,6 +144,12 @@ struct end_node {
   static auto fields(auto& x, auto&& f) {
     return f("end_node", named{"code", x.code}, named{"reason", x.reason});
   }
+};
+
+// A child that the node keeps does not answer: its process is killed, and started again.
+struct end_child {
+  std::uint32_t index = 0;
+  static auto fields(auto& x, auto&& f) { return f("end_child", named{"index", x.index}); }
 };
 
 // Drains the whole engine because node `index` wants to leave; the first node takes all with it.

@@ -71,8 +71,9 @@ child_keeper::~child_keeper() {
 
 void child_keeper::kill(std::size_t index) {
   const std::lock_guard lock(mutex_);
-  if (index < children_.size() && children_[index].pid > 0)
-    ::kill(children_[index].pid, SIGKILL);
+  if (index >= children_.size() || children_[index].pid < 0) return;
+  children_[index].killed = true;
+  ::kill(children_[index].pid, SIGKILL);
 }
 
 void child_keeper::stop(milliseconds grace) {
@@ -119,6 +120,7 @@ void child_keeper::start(child& one) {
   std::vector<char*> argv;
   for (auto& word : one.command) argv.push_back(word.data());
   argv.push_back(nullptr);
+  one.killed = false;
   one.started = clock::now();
   one.due = one.started + most_backoff;
   int ends[2] = {-1, -1};
@@ -140,11 +142,10 @@ void child_keeper::reap(std::size_t index) {
     const std::lock_guard lock(mutex_);
     auto& one = children_[index];
     int status = 0;
-    // Its end of the pipe is closed: it is ending, or does no longer what it was started for.
-    ::kill(one.pid, SIGKILL);
+    // It never closes its end of the pipe itself: the system has begun to take it down.
     while (::waitpid(one.pid, &status, 0) < 0 && errno == EINTR) {
     }
-    told.how = words_of(status);
+    told.how = one.killed ? "did not answer and was killed" : words_of(status);
     one.pid = -1;
     ::close(std::exchange(one.alive, -1));
     const auto now = clock::now();

@@ -41,7 +41,8 @@ class child_keeper {
   struct child {
     std::vector<std::string> command;
     pid_t pid = -1;
-    int alive = -1;  // the read end of a pipe whose other end the child alone holds
+    bool killed = false;  // by kill()
+    int alive = -1;       // the read end of a pipe whose other end the child alone holds
     clock::time_point started, due;
     std::chrono::milliseconds backoff{0};
   };

@@ -233,7 +233,7 @@ void node_process::impl::keep_children() {
   const std::lock_guard lock(mutex);
   keeper = std::make_unique<child_keeper>(std::move(commands), [this](const child_end& end) {
     const auto index = children[end.child];
-    say(options.on_error,
+    say(end.how == "exit code 0" ? options.on_progress : options.on_error,
         fmt::format("the process of node {} ended: {}; it is started again in {} ms",
                     config->nodes[index].name, end.how, end.again.count()));
     post(node, child_ended{static_cast<std::uint32_t>(index), end.how});

@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -160,7 +161,8 @@ int print_plan(const node_command& command, const actors::node_parts& parts) {
 
 // To run this program again the way that it was run.
 std::vector<std::string> own_command(int argc, char** argv) {
-  std::vector<std::string> out{"/proc/self/exe"};
+  std::error_code absent;
+  std::vector<std::string> out{std::filesystem::read_symlink("/proc/self/exe", absent).string()};
   out.insert(out.end(), argv + 1, argv + argc);
   return out;
 }

@@ -124,10 +124,6 @@ void supervisor::lose_node(std::size_t index, const std::string& why) {
   if (ranks.empty()) return say(setup_.on_progress, what.why.message);
   what.why.message = fmt::format("node {} ({}) is lost: {}", node.name, ranks, why);
   if (node.parent.empty()) return fail(what);
-  // It may be frozen: only a process that has ended is started again.
-  for (std::size_t i = 0; i < members_.size(); ++i)
-    if (setup_.config->nodes[i].name == node.parent && members_[i].worker)
-      tell(self_, members_[i].worker, end_child{static_cast<std::uint32_t>(index)});
   what.child = index;
   hold(std::move(what));
 }
@@ -140,6 +136,7 @@ void supervisor::lose_child(const child_ended& message) {
     auto what = *held_fault_;
     what.why.message += ", " + message.how;
     what.cause = message.how;
+    what.child.reset();
     return fail(what);
   }
   if (!members_[message.index].worker) return;
@@ -220,6 +217,14 @@ void supervisor::say_missing(const std::vector<std::string>& words) {
            line);
 }
 
+// Its parent has not seen it end, and starts only what has ended.
+void supervisor::end_frozen(std::size_t child) {
+  const auto& nodes = setup_.config->nodes;
+  for (std::size_t i = 0; i < members_.size(); ++i)
+    if (nodes[i].name == nodes[child].parent && members_[i].worker)
+      tell(self_, members_[i].worker, end_child{static_cast<std::uint32_t>(child)});
+}
+
 void supervisor::fail(const fault& what) {
   if (phase_ == phase::ended || phase_ == phase::waiting) return;
   const auto why = what.why;
@@ -233,6 +238,7 @@ void supervisor::fail(const fault& what) {
   missing_said_.clear();
   ++failures_;
   last_fault_ = why.message;
+  if (what.child) end_frozen(*what.child);
   if (setup_.on_fault)
     setup_.on_fault(what.node, what.cause.empty() ? std::string(to_string(why.code)) : what.cause);
   const bool hopeless = forming && permanent(why.code);  // said once, by the node that ends

@@ -100,6 +100,7 @@ class supervisor {
   // Ending (supervisor.cpp).
   fault fault_of(std::size_t rank, error why) const;
   void fail(const fault& what);
+  void end_frozen(std::size_t child);
   void rest(bool fresh);
   void give_up(int code, const std::string& reason);
   void explain_overdue(const step_overdue& message);

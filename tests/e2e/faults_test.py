@@ -195,6 +195,49 @@ def run(folder, parallel, repetitions, tokens):
                   f"  {sum(r[3] for r in results)} of {STREAMS * len(results)}")
     for name, a, b in zip(("first node", "other worker"), start, end):
         print(f"  {name}: RSS {a[0]} -> {b[0]} KiB, files {a[1]} -> {b[1]}, threads {a[2]} -> {b[2]}", flush=True)
+    return expected
+
+
+def children_of(pid):
+    out = {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                out[(folder / "cmdline").read_bytes().split(b"\0")[-2].decode()] = int(folder.name)
+        except (OSError, IndexError):
+            pass  # it has just ended
+    return out
+
+
+def isolated(folder, parallel, expected):
+    """A process for each device: the same tokens; a child that dies is started again and streams go on; none is orphaned."""
+    with Cluster([["cpu:0", "cpu:1"]], model={"path": folder, "format": "random"},
+                 parallel={**parallel, "isolation": "process"}, scheduler={"max_num_seqs": STREAMS},
+                 cache={"blocks": 8192}, cpu={"threads": 1}, log={"level": "warn"}) as cluster:
+        cluster.wait_ready()
+        parent = cluster.processes[0].pid
+        children = children_of(parent)
+        assert sorted(children) == ["n0/0", "n0/1"], children
+        for victim in ("n0/1", "n0/0"):
+            streams = [Stream(cluster, i, len(expected[i])) for i in range(STREAMS)]
+            until(lambda: all(len(s.tokens) > 20 for s in streams), 60, "streams run", cluster)
+            os.kill(children_of(parent)[victim], signal.SIGKILL)
+            begin = time.monotonic()
+            until(lambda: not ready(cluster), 1, "the end of a child is noticed", cluster)
+            reason = json.loads(cluster.get("/ready")[1])["reason"]
+            until(lambda: ready(cluster), 10, "a child is back", cluster)
+            again = time.monotonic() - begin
+            for s in streams:
+                s.join(120)
+            assert all(s.tokens == e and s.error is None for s, e in zip(streams, expected)), \
+                f"{[s.error for s in streams]}\n{cluster.log()}"
+            assert not reason or f"node {victim} (rank {victim[-1]}) is lost" in reason and "killed by SIGKILL" in reason, reason
+            assert f'node="{victim}",cause="killed by SIGKILL"' in cluster.get("/metrics")[1]
+            print(f"isolation by process: {victim} was killed, serves again after {again:.2f} s; {STREAMS} of {STREAMS} went on")
+        children = children_of(parent)
+        cluster.processes[0].kill()
+        until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in children.values()), 5,
+              "children end with their parent", cluster)
 
 
 def main():
@@ -206,7 +249,8 @@ def main():
     parallel = {"tensor_parallel_size": 1, "pipeline_parallel_size": 2} if args.pipeline else {"tensor_parallel_size": 2}
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "config.json").write_text(json.dumps(CONFIG))
-        run(folder, parallel, args.repetitions, args.tokens)
+        expected = run(folder, parallel, args.repetitions, args.tokens)
+        isolated(folder, parallel, expected)
     return 0
 
 

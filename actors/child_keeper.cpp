@@ -149,8 +149,9 @@ void child_keeper::reap(std::size_t index) {
     one.pid = -1;
     ::close(std::exchange(one.alive, -1));
     const auto now = clock::now();
-    one.backoff = now - one.started >= long_life ? first_backoff
-                  : std::clamp(2 * one.backoff, first_backoff, most_backoff);
+    one.backoff = now - one.started >= long_life
+                      ? first_backoff
+                      : std::clamp(2 * one.backoff, first_backoff, most_backoff);
     told.again = WIFEXITED(status) && WEXITSTATUS(status) == 0 ? backoff_when_asked : one.backoff;
     one.due = now + told.again;
     last = stopping_;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeps child processes running: starts them, tells how one ended, starts it again after a while
 // that doubles from 100 ms to 5 s and begins anew once a child has lived for 10 s (1 s for one that
-// ended with 0). The system kills them when their keeper's process dies. Any thread; `on_end` is called on the keeper's own.
+// ended with 0). The system kills them when their keeper's process dies. Any thread; `on_end` is
+// called on the keeper's own.
 #pragma once
 
 #include <sys/types.h>

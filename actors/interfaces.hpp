@@ -19,13 +19,14 @@ using token_sink_actor = actor_of<caf::result<void>(token_batch),    // of one s
 using stage_actor = actor_of<caf::result<void>(run_step)>;
 using stage_list = std::vector<stage_actor>;
 
-// Runs runtime::scheduler at step boundaries, for one group after the other. One, on the first node.
+// Runs runtime::scheduler at step boundaries, for one group after the other. One, on the first
+// node.
 using scheduler_actor = actor_of<  //
     caf::result<void>(submit),     // from a gateway: answered by a token_batch
     caf::result<void>(cancel),
     caf::result<void>(step_done),                      // from the last stage's tp rank 0
     caf::result<void>(add_gateway, token_sink_actor),  // before its first submit
-    caf::result<void>(resume_engine, stage_list),  // from the supervisor: steps may go there
+    caf::result<void>(resume_engine, stage_list),      // from the supervisor: steps may go there
     caf::result<void>(interrupt_engine),  // requests wait for the next group, within a bound
     caf::result<void>(fail_engine),       // every request ends with an error; quits
     caf::result<drained>(drain_engine),   // no more submits; answered when no request is left
@@ -38,8 +39,8 @@ using gateway_actor = token_sink_actor::extend_with<actor_of<  //
     caf::result<void>(submit),                                 // from its front
     caf::result<void>(cancel),                                 // from its front
     caf::result<void>(engine_ready, scheduler_actor),          // requests go there from now on
-    caf::result<void>(engine_notice),  // loading, draining or dead: new requests are refused
-    caf::result<void>(fail_engine),    // from its node, which ends: so do open requests
+    caf::result<void>(engine_notice),      // loading, draining or dead: new requests are refused
+    caf::result<void>(fail_engine),        // from its node, which ends: so do open requests
     caf::result<drained>(drain_engine)>>;  // refuses from now on; answered when none is open
 
 // What a shard tells of itself.
@@ -65,7 +66,7 @@ using worker_actor = actor_of<                                //
     caf::result<progress_report>(progress_query),             // which step each shard is at
     caf::result<void>(engine_notice),                         // for its own status
     caf::result<void>(end_node),                              // the process ends
-    caf::result<void>(end_child)>;                            // a child of it is lost: end its process
+    caf::result<void>(end_child)>;  // a child of it is lost: end its process
 
 // Forms the group of shards, watches it, forms it again. One, on the first node.
 using supervisor_actor = fault_sink_actor::extend_with<actor_of<  //

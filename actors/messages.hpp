@@ -76,7 +76,7 @@ struct engine_pulse {
              named{"waiting", x.waiting}, named{"last_step_age_ms", x.last_step_age_ms});
   }
 };
-DINFER_EMPTY_MESSAGE(pulse_tick);  // the scheduler to itself: time to look at deadlines
+DINFER_EMPTY_MESSAGE(pulse_tick);   // the scheduler to itself: time to look at deadlines
 DINFER_EMPTY_MESSAGE(plan_tick);    // the scheduler to itself: plan once for all that just came in
 DINFER_EMPTY_MESSAGE(resume_tick);  // the scheduler to itself: requests have waited long enough
 
@@ -111,9 +111,7 @@ struct fail_engine {
 // The group is lost: the scheduler's requests wait for another one, within a bound.
 struct interrupt_engine {
   std::string reason;
-  static auto fields(auto& x, auto&& f) {
-    return f("interrupt_engine", named{"reason", x.reason});
-  }
+  static auto fields(auto& x, auto&& f) { return f("interrupt_engine", named{"reason", x.reason}); }
 };
 // A group stands, with so many blocks in each KV group: they go on. Sent with its stages.
 struct resume_engine {

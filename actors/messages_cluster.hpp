@@ -109,8 +109,7 @@ struct shard_order {
   }
 };
 
-// A stage's part on one node: fans plans out to that node's shards of the stage.
-struct stage_order {
+struct stage_order {  // its part on one node fans plans out to that node's shards of the stage
   std::uint32_t stage = 0;
   static auto fields(auto& x, auto&& f) { return f("stage_order", named{"stage", x.stage}); }
 };
@@ -121,21 +120,7 @@ struct form_tick {                   // the supervisor to itself: look again at 
   std::uint64_t attempt = 0;
   static auto fields(auto& x, auto&& f) { return f("form_tick", named{"attempt", x.attempt}); }
 };
-DINFER_EMPTY_MESSAGE(progress_query);  // how far each shard is
-DINFER_EMPTY_MESSAGE(join_now);        // a node to itself: dial the first node
-
-struct rank_progress {
-  std::uint32_t rank = 0;
-  std::uint64_t started = 0, finished = 0;  // steps of this epoch
-  static auto fields(auto& x, auto&& f) {
-    return f("rank_progress", named{"rank", x.rank}, named{"started", x.started},
-             named{"finished", x.finished});
-  }
-};
-struct progress_report {
-  std::vector<rank_progress> ranks;
-  static auto fields(auto& x, auto&& f) { return f("progress_report", named{"ranks", x.ranks}); }
-};
+DINFER_EMPTY_MESSAGE(join_now);  // a node to itself: dial the first node
 
 // The process ends with this code.
 struct end_node {

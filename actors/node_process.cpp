@@ -174,8 +174,8 @@ void node_process::impl::spawn_first(const hello& ours) {
   supervisor = spawn_state<actors::supervisor>(
       *system, false,
       supervisor_setup{config, options.parts.make_plan, dialer, true, options.parts.steps_ahead,
-                       on_stats, options.parts.on_phase, options.parts.on_fault, options.on_progress, options.on_plan,
-                       options.on_ready, options.on_error});
+                       on_stats, options.parts.on_phase, options.parts.on_fault,
+                       options.on_progress, options.on_plan, options.on_ready, options.on_error});
   directory =
       spawn_state<actors::directory>(*system, false, directory_setup{config, ours, supervisor});
 }

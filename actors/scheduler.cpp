@@ -25,8 +25,7 @@ std::uint64_t milliseconds_between(clock_time from, clock_time to) {
 }  // namespace
 
 scheduler::scheduler(scheduler_actor::pointer self, scheduler_setup setup)
-    : self_(self), setup_(std::move(setup)), watch_(self), core_(setup_.config) {
-}
+    : self_(self), setup_(std::move(setup)), watch_(self), core_(setup_.config) {}
 
 scheduler_actor::behavior_type scheduler::make_behavior() {
   later(self_, milliseconds(setup_.health.heartbeat_ms), me<scheduler_actor>(self_), pulse_tick{});
@@ -90,8 +89,7 @@ void scheduler::take(const step_done& message) {
   if (!events) {
     // Only a shard that computes something else than was asked for gets here.
     tell(self_, setup_.supervisor,
-         shard_failed{setup_.result_rank, epoch(),
-                      static_cast<std::uint8_t>(events.error().code),
+         shard_failed{setup_.result_rank, epoch(), static_cast<std::uint8_t>(events.error().code),
                       "step " + std::to_string(message.step) + ": " + events.error().message});
     return;
   }
@@ -134,8 +132,7 @@ void scheduler::send_batch(std::uint32_t gateway, const runtime::token_batch& ba
   auto found = gateways_.find(gateway);
   if (found == gateways_.end()) return;  // lost: nobody waits
   const auto stats = core_.stats();
-  tell(self_, found->second,
-       token_batch{stats.running, stats.waiting, runtime::encode(batch)});
+  tell(self_, found->second, token_batch{stats.running, stats.waiting, runtime::encode(batch)});
 }
 
 void scheduler::watch_gateway(std::uint32_t index, const token_sink_actor& gateway) {
@@ -163,8 +160,8 @@ void scheduler::lose_gateway(std::uint32_t index) {
   plan_soon();
 }
 
-// The bound runs from the first fault since a step had a result: a group that breaks again and again
-// does not keep its clients waiting for ever.
+// The bound runs from the first fault since a step had a result: a group that breaks again and
+// again does not keep its clients waiting for ever.
 void scheduler::interrupt(const std::string& reason) {
   if (stages_.empty()) return;
   stages_.clear();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // runtime::scheduler as an actor: requests come in, plans go out at step boundaries, one batch of
-// tokens a gateway goes back per step. Lives on the first node; groups of shards come and go under it,
-// and its requests outlast the loss of one where the next serves soon enough. Detached: no pool
+// tokens a gateway goes back per step. Lives on the first node; groups of shards come and go under
+// it, and its requests outlast the loss of one where the next serves soon enough. Detached: no pool
 // thread between a result and the next plan.
 #pragma once
 
@@ -69,10 +69,10 @@ class scheduler {
   std::unordered_set<request_id> open_;
   std::deque<sent_step> in_flight_;
   clock_time last_result_;
-  std::uint64_t overdue_ = 0;  // step that was reported
-  bool planning_ = false;      // a plan_tick is on its way
-  stage_list stages_;          // every part of every stage; empty: there is no group
-  std::string interrupted_;    // why there is none
+  std::uint64_t overdue_ = 0;            // step that was reported
+  bool planning_ = false;                // a plan_tick is on its way
+  stage_list stages_;                    // every part of every stage; empty: there is no group
+  std::string interrupted_;              // why there is none
   std::optional<clock_time> resume_by_;  // until a step had a result since the last fault
   std::vector<caf::typed_response_promise<drained>> draining_;
   bool closed_ = false;  // no more submits

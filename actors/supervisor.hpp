@@ -58,8 +58,8 @@ class supervisor {
   enum class phase { waiting, forming, serving, ended };
   struct fault {
     error why;
-    std::string node = {};   // that is to blame; empty: no single one
-    std::string cause = {};  // empty: the error's code
+    std::string node = {};                  // that is to blame; empty: no single one
+    std::string cause = {};                 // empty: the error's code
     std::optional<std::size_t> child = {};  // a node whose parent may yet tell how it ended
   };
 
@@ -128,7 +128,7 @@ class supervisor {
   std::vector<rank_state> ranks_;
   std::vector<cache_offer> offers_;
   std::vector<std::uint32_t> blocks_;  // of each KV group
-  std::vector<phase_word> phases_;  // of this start, on the slowest rank
+  std::vector<phase_word> phases_;     // of this start, on the slowest rank
   std::vector<std::string> cards_;
   std::vector<stage_actor> stages_;
   scheduler_actor scheduler_;

@@ -274,8 +274,8 @@ void supervisor::serve() {
   }
   if (draining_) announce(net::engine_state::draining, "draining", "a node leaves");
   else announce(net::engine_state::ready, "serving", {});
-  say(setup_.on_ready, runtime::render_cache(blocks_.front(), offers_.front().block_size,
-                                             plan_->max_model_len));
+  say(setup_.on_ready,
+      runtime::render_cache(blocks_.front(), offers_.front().block_size, plan_->max_model_len));
   say_phases();
   say(setup_.on_ready, fmt::format("ready: {} ranks, epoch {}", ranks_.size(), epoch_));
   for (const auto& gateway : setup_.config->gateways) say(setup_.on_ready, curl_line(gateway));

@@ -143,7 +143,8 @@ std::set<std::string> own_addresses() {
 std::string names_of(const cluster_config& config) {
   std::string out;
   for (const auto& node : config.nodes)
-    if (node.parent.empty()) out += (out.empty() ? "" : ", ") + node.name + " (" + node.address + ")";
+    if (node.parent.empty())
+      out += (out.empty() ? "" : ", ") + node.name + " (" + node.address + ")";
   return out;
 }
 

@@ -120,8 +120,8 @@ TEST_CASE("streams outlast a node that is back soon enough, with the tokens they
       CHECK(o.finish == finish_reason::length);
       CHECK(o.tokens == cluster.expected(prompt, 30));
     }
-    CHECK(cluster.said(std::string("fault of ") + static_cast<char>('b' + seed % 2) +
-                       ": peer_lost"));
+    CHECK(
+        cluster.said(std::string("fault of ") + static_cast<char>('b' + seed % 2) + ": peer_lost"));
     check_serves(cluster);
   }
 }

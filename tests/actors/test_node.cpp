@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A node of fake devices as a process of its own, for process_test.cpp; with keep=1 instead a
-// process that keeps a child and prints its id ("child <pid>"), for child_keeper_test.cpp. The first node's gateway
-// asks for streams as soon as the engine is ready, and again after every failure; what happens goes
-// to stdout, one line each:
+// process that keeps a child and prints its id ("child <pid>"), for child_keeper_test.cpp. The
+// first node's gateway asks for streams as soon as the engine is ready, and again after every
+// failure; what happens goes to stdout, one line each:
 //   state <number> <stage>: <reason>    when it changes
 //   streaming                           every request has had a token
 //   last <id> <finish> <message>        a request's last event

@@ -169,7 +169,10 @@ const std::vector<bad> bad_configs = {
     {tp, tp + "\n" + tp, "c.conf:5: ", {"TOML"}},
     {tp, tp + "\nisolation.a.b = 1\nisolation.a = 2", "c.conf:6: ", {"TOML"}},
     {name, "name = \"\xff\xfe\"", "c.conf:6: ", {"TOML"}},
-    {name, "name = \"" + std::string(900'000, 'x') + "\"", "c.conf:6: node[0].name: a string of 900000 bytes", {"4096 fit"}},
+    {name,
+     "name = \"" + std::string(900'000, 'x') + "\"",
+     "c.conf:6: node[0].name: a string of 900000 bytes",
+     {"4096 fit"}},
     {name, std::string(900'000, 'x') + " = 1", "c.conf:6: node[0].x", {"unknown key"}},
     {"[parallel]", "[cuda]\ngraphs = 1\n[parallel]", "c.conf:4: cuda.graphs: 1", {"true or false"}},
 };

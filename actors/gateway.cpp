@@ -9,7 +9,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -51,9 +50,7 @@ gateway::gateway(gateway_actor::pointer self, gateway_setup setup)
   show({net::engine_state::loading, "joining", {}, 0, 0, 0});
 }
 
-gateway::~gateway() {
-  fail_open(std::numeric_limits<std::uint32_t>::max(), "the server was stopped");
-}
+gateway::~gateway() { fail_open("the server was stopped"); }
 
 gateway_actor::behavior_type gateway::make_behavior() {
   return {
@@ -70,6 +67,10 @@ gateway_actor::behavior_type gateway::make_behavior() {
         use(message, scheduler);
       },
       [this](const engine_notice& message) { note(message); },
+      [this](const fail_engine& message) {
+        show({net::engine_state::dead, "ended", message.reason, 0, 0, 0});
+        fail_open(message.reason);
+      },
       [this](const drain_engine&) -> caf::result<drained> {
         auto promise = self_->make_response_promise<drained>();
         leaving_ = true;
@@ -86,7 +87,7 @@ void gateway::forward(const submit& message) {
     return setup_.deliver(rejection(message.id, not_ready(setup_.board->status())));
   if (message.blob.size() > max_submit_bytes)
     return setup_.deliver(rejection(message.id, too_large(message.blob)));
-  open_.emplace(message.id, epoch_);
+  open_.insert(message.id);
   tell(self_, scheduler_, message);
 }
 
@@ -94,35 +95,36 @@ void gateway::take(const token_batch& message) {
   auto events = runtime::decode_batch(message.blob);
   if (!events) {
     DINFER_LOG_ERROR("gateway {}: unreadable tokens: {}", setup_.index, events.error().message);
-    return fail_open(message.epoch, "tokens could not be read: " + events.error().message);
+    return fail_open("tokens could not be read: " + events.error().message);
   }
   // What is not open any more has had its last event.
   net::engine_events out;
   for (auto& event : events->tokens) {
     const auto found = open_.find(event.id);
-    if (found == open_.end() || found->second != message.epoch) continue;
+    if (found == open_.end()) continue;
     if (event.finish != finish_reason::none) open_.erase(found);
     out.tokens.push_back(std::move(event));
   }
   for (auto& rejected : events->rejected)
     if (open_.erase(rejected.first) > 0) out.rejected.push_back(std::move(rejected));
-  if (message.epoch == epoch_) count(message.running, message.waiting, 0);
+  count(message.running, message.waiting, 0);
   if (!out.tokens.empty() || !out.rejected.empty()) setup_.deliver(std::move(out));
   answer_drains();
 }
 
 void gateway::use(const engine_ready& message, const scheduler_actor& scheduler) {
-  if (scheduler_) watch_.forget(scheduler_);
-  fail_open(epoch_, "the engine started over");
   epoch_ = message.epoch;
-  scheduler_ = scheduler;
-  watch_.on_down(scheduler, [this, epoch = epoch_](const caf::error& why) {
-    fail_open(epoch, "the scheduler is gone: " + text_of(why));
-    if (epoch != epoch_) return;
-    scheduler_ = scheduler_actor{};
-    if (status_.state == net::engine_state::dead) return;
-    show({net::engine_state::dead, "scheduler lost", text_of(why), 0, 0, 0});
-  });
+  if (scheduler_ != scheduler) {
+    if (scheduler_) watch_.forget(scheduler_);
+    fail_open("the engine started over");
+    scheduler_ = scheduler;
+    watch_.on_down(scheduler, [this](const caf::error& why) {
+      scheduler_ = scheduler_actor{};
+      fail_open("the scheduler is gone: " + text_of(why));
+      if (status_.state == net::engine_state::dead) return;
+      show({net::engine_state::dead, "scheduler lost", text_of(why), 0, 0, 0});
+    });
+  }
   show({net::engine_state::ready, "serving", {}, 0, 0, 0});
 }
 
@@ -137,22 +139,17 @@ void gateway::note(const engine_notice& message) {
   status.reason = message.reason;
   if (state != net::engine_state::draining) status.running = status.waiting = 0;
   show(std::move(status));
-  // The scheduler's own last events come first where they still can: the supervisor tells it before
-  // it tells us. What is still open afterwards ends here.
-  if (state == net::engine_state::dead) fail_open(message.epoch, message.reason);
 }
 
-void gateway::fail_open(std::uint32_t up_to_epoch, const std::string& reason) {
+void gateway::fail_open(const std::string& reason) {
   net::engine_events events;
-  std::erase_if(open_, [&](const auto& entry) {
-    if (entry.second > up_to_epoch) return false;
+  for (const auto id : std::exchange(open_, {})) {
     token_event event;
-    event.id = entry.first;
+    event.id = id;
     event.finish = finish_reason::error;
     event.message = reason;
     events.tokens.push_back(std::move(event));
-    return true;
-  });
+  }
   if (!events.tokens.empty()) setup_.deliver(std::move(events));
   answer_drains();
 }

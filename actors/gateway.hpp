@@ -13,7 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace dinfer::actors {
@@ -68,7 +68,7 @@ class gateway {
   void note(const engine_notice& message);
   void show(net::engine_status status);
   void answer_drains();
-  void fail_open(std::uint32_t up_to_epoch, const std::string& reason);
+  void fail_open(const std::string& reason);
   void count(std::uint32_t running, std::uint32_t waiting, std::uint64_t age_ms);
 
   gateway_actor::pointer self_;
@@ -79,7 +79,7 @@ class gateway {
   scheduler_actor scheduler_;
   bool leaving_ = false;  // this node drains, whatever the engine does
   std::vector<caf::typed_response_promise<drained>> draining_;
-  std::unordered_map<request_id, std::uint32_t> open_;  // to the epoch that it was sent to
+  std::unordered_set<request_id> open_;
 };
 
 // The link of a gateway actor. `bind` once, before a front uses it.

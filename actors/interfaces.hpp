@@ -15,24 +15,32 @@ namespace dinfer::actors {
 using token_sink_actor = actor_of<caf::result<void>(token_batch),    // of one step; no answer
                                   caf::result<void>(engine_pulse)>;  // sign of life
 
-// Runs runtime::scheduler at step boundaries. One per life of the engine, on the first node.
+// Fans a plan out to the shards of one stage on one node.
+using stage_actor = actor_of<caf::result<void>(run_step)>;
+using stage_list = std::vector<stage_actor>;
+
+// Runs runtime::scheduler at step boundaries, for one group after the other. One, on the first
+// node.
 using scheduler_actor = actor_of<  //
     caf::result<void>(submit),     // from a gateway: answered by a token_batch
     caf::result<void>(cancel),
     caf::result<void>(step_done),                      // from the last stage's tp rank 0
     caf::result<void>(add_gateway, token_sink_actor),  // before its first submit
-    caf::result<void>(fail_engine),                    // every request ends with an error; quits
-    caf::result<drained>(drain_engine),  // no more submits; answered when no request is left
-    caf::result<void>(plan_tick),        // to itself: once for all that just came in
-    caf::result<void>(pulse_tick)>;      // to itself: step deadline and pulses
+    caf::result<void>(resume_engine, stage_list),      // from the supervisor: steps may go there
+    caf::result<void>(interrupt_engine),  // requests wait for the next group, within a bound
+    caf::result<void>(fail_engine),       // every request ends with an error; quits
+    caf::result<drained>(drain_engine),   // no more submits; answered when no request is left
+    caf::result<void>(plan_tick),         // to itself: once for all that just came in
+    caf::result<void>(resume_tick),       // to itself: requests have waited long enough
+    caf::result<void>(pulse_tick)>;       // to itself: step deadline and pulses
 
 // Implements net::engine_link for one front.
 using gateway_actor = token_sink_actor::extend_with<actor_of<  //
     caf::result<void>(submit),                                 // from its front
     caf::result<void>(cancel),                                 // from its front
     caf::result<void>(engine_ready, scheduler_actor),          // requests go there from now on
-    // Loading, draining or dead: new requests are refused; when dead, open ones end with an error.
-    caf::result<void>(engine_notice),
+    caf::result<void>(engine_notice),      // loading, draining or dead: new requests are refused
+    caf::result<void>(fail_engine),        // from its node, which ends: so do open requests
     caf::result<drained>(drain_engine)>>;  // refuses from now on; answered when none is open
 
 // What a shard tells of itself.
@@ -49,9 +57,6 @@ using shard_actor = actor_of<                 //
     caf::result<shard_ready>(start_cache, scheduler_actor),  // steps of this epoch may follow
     caf::result<void>(run_step)>;                            // in order, never skipped; no answer
 
-// Fans a plan out to the shards of one stage on one node.
-using stage_actor = actor_of<caf::result<void>(run_step)>;
-
 // What the supervisor may order of a node.
 using worker_actor = actor_of<                                //
     caf::result<shard_actor>(shard_order, fault_sink_actor),  // spawns a shard
@@ -60,12 +65,14 @@ using worker_actor = actor_of<                                //
     caf::result<void>(drop_shards),                           // forgets shards and weights
     caf::result<progress_report>(progress_query),             // which step each shard is at
     caf::result<void>(engine_notice),                         // for its own status
-    caf::result<void>(end_node)>;                             // the process ends
+    caf::result<void>(end_node),                              // the process ends
+    caf::result<void>(end_child)>;  // a child of it is lost: end its process
 
 // Forms the group of shards, watches it, forms it again. One, on the first node.
 using supervisor_actor = fault_sink_actor::extend_with<actor_of<  //
     caf::result<void>(node_joined, worker_actor),                 // from the directory
     caf::result<void>(node_lost),                                 // from the directory
+    caf::result<void>(child_ended),                               // from the child's node
     caf::result<void>(add_gateway, gateway_actor),                // from the gateway's node
     caf::result<void>(step_overdue),                              // from the scheduler
     caf::result<void>(form_tick),                                 // to itself
@@ -85,6 +92,7 @@ using dialer_actor = actor_of<           //
 // One per process: joins, and does what the supervisor orders.
 using node_actor = worker_actor::extend_with<actor_of<  //
     caf::result<void>(join_now),                        // to itself: dial the first node
+    caf::result<void>(child_ended),                     // from what keeps its children
     caf::result<void>(drain_engine)>>;                  // the process was asked to leave
 
 }  // namespace dinfer::actors
@@ -95,6 +103,7 @@ DINFER_MESSAGE(hello)
 DINFER_MESSAGE(welcome)
 DINFER_MESSAGE(node_joined)
 DINFER_MESSAGE(node_lost)
+DINFER_MESSAGE(child_ended)
 DINFER_MESSAGE(dial)
 DINFER_MESSAGE(probe)
 DINFER_MESSAGE(shard_order)
@@ -104,6 +113,7 @@ DINFER_MESSAGE(abort_shards)
 DINFER_MESSAGE(progress_query)
 DINFER_MESSAGE(progress_report)
 DINFER_MESSAGE(end_node)
+DINFER_MESSAGE(end_child)
 DINFER_MESSAGE(drain_cluster)
 DINFER_MESSAGE(status_query)
 DINFER_MESSAGE(cluster_status)
@@ -128,9 +138,12 @@ DINFER_MESSAGE(token_batch)
 DINFER_MESSAGE(engine_pulse)
 DINFER_MESSAGE(pulse_tick)
 DINFER_MESSAGE(plan_tick)
+DINFER_MESSAGE(resume_tick)
 DINFER_MESSAGE(engine_notice)
 DINFER_MESSAGE(engine_ready)
 DINFER_MESSAGE(add_gateway)
+DINFER_MESSAGE(interrupt_engine)
+DINFER_MESSAGE(resume_engine)
 DINFER_MESSAGE(fail_engine)
 DINFER_MESSAGE(step_overdue)
 DINFER_MESSAGE(drain_engine)
@@ -141,6 +154,7 @@ DINFER_MESSAGE(gateway_actor)
 DINFER_MESSAGE(fault_sink_actor)
 DINFER_MESSAGE(shard_actor)
 DINFER_MESSAGE(stage_actor)
+DINFER_MESSAGE(stage_list)
 DINFER_MESSAGE(worker_actor)
 DINFER_MESSAGE(supervisor_actor)
 DINFER_MESSAGE(directory_actor)

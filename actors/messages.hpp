@@ -58,12 +58,11 @@ struct cancel {
 // What a step, or an end without a step, meant for one gateway; `blob` holds its token events and
 // rejections.
 struct token_batch {
-  std::uint32_t epoch = 0;
   std::uint32_t running = 0, waiting = 0;
   std::string blob;
   static auto fields(auto& x, auto&& f) {
-    return f("token_batch", named{"epoch", x.epoch}, named{"running", x.running},
-             named{"waiting", x.waiting}, named{"blob", x.blob});
+    return f("token_batch", named{"running", x.running}, named{"waiting", x.waiting},
+             named{"blob", x.blob});
   }
 };
 
@@ -77,8 +76,9 @@ struct engine_pulse {
              named{"waiting", x.waiting}, named{"last_step_age_ms", x.last_step_age_ms});
   }
 };
-DINFER_EMPTY_MESSAGE(pulse_tick);  // the scheduler to itself: time to look at deadlines
-DINFER_EMPTY_MESSAGE(plan_tick);   // the scheduler to itself: plan once for all that just came in
+DINFER_EMPTY_MESSAGE(pulse_tick);   // the scheduler to itself: time to look at deadlines
+DINFER_EMPTY_MESSAGE(plan_tick);    // the scheduler to itself: plan once for all that just came in
+DINFER_EMPTY_MESSAGE(resume_tick);  // the scheduler to itself: requests have waited long enough
 
 // The engine's state as gateways and `status` report it.
 struct engine_notice {
@@ -102,12 +102,23 @@ struct add_gateway {
   static auto fields(auto& x, auto&& f) { return f("add_gateway", named{"index", x.index}); }
 };
 
-// Ends every request of the scheduler with this error, then the scheduler.
+// Ends every request of a scheduler or gateway with this error; the scheduler ends as well.
 struct fail_engine {
-  std::uint8_t code = 0;  // errc
   std::string reason;
+  static auto fields(auto& x, auto&& f) { return f("fail_engine", named{"reason", x.reason}); }
+};
+
+// The group is lost: the scheduler's requests wait for another one, within a bound.
+struct interrupt_engine {
+  std::string reason;
+  static auto fields(auto& x, auto&& f) { return f("interrupt_engine", named{"reason", x.reason}); }
+};
+// A group stands, with so many blocks in each KV group: they go on. Sent with its stages.
+struct resume_engine {
+  std::uint32_t epoch = 0;
+  std::vector<std::uint32_t> blocks;
   static auto fields(auto& x, auto&& f) {
-    return f("fail_engine", named{"code", x.code}, named{"reason", x.reason});
+    return f("resume_engine", named{"epoch", x.epoch}, named{"blocks", x.blocks});
   }
 };
 

@@ -62,6 +62,15 @@ struct node_lost {
   }
 };
 
+// A node's process saw the process of one of its children end, and how.
+struct child_ended {
+  std::uint32_t index = 0;
+  std::string how;
+  static auto fields(auto& x, auto&& f) {
+    return f("child_ended", named{"index", x.index}, named{"how", x.how});
+  }
+};
+
 // Where to find the first node, or whose port to try.
 struct dial {
   std::string address;
@@ -100,8 +109,7 @@ struct shard_order {
   }
 };
 
-// A stage's part on one node: fans plans out to that node's shards of the stage.
-struct stage_order {
+struct stage_order {  // its part on one node fans plans out to that node's shards of the stage
   std::uint32_t stage = 0;
   static auto fields(auto& x, auto&& f) { return f("stage_order", named{"stage", x.stage}); }
 };
@@ -112,21 +120,7 @@ struct form_tick {                   // the supervisor to itself: look again at 
   std::uint64_t attempt = 0;
   static auto fields(auto& x, auto&& f) { return f("form_tick", named{"attempt", x.attempt}); }
 };
-DINFER_EMPTY_MESSAGE(progress_query);  // how far each shard is
-DINFER_EMPTY_MESSAGE(join_now);        // a node to itself: dial the first node
-
-struct rank_progress {
-  std::uint32_t rank = 0;
-  std::uint64_t started = 0, finished = 0;  // steps of this epoch
-  static auto fields(auto& x, auto&& f) {
-    return f("rank_progress", named{"rank", x.rank}, named{"started", x.started},
-             named{"finished", x.finished});
-  }
-};
-struct progress_report {
-  std::vector<rank_progress> ranks;
-  static auto fields(auto& x, auto&& f) { return f("progress_report", named{"ranks", x.ranks}); }
-};
+DINFER_EMPTY_MESSAGE(join_now);  // a node to itself: dial the first node
 
 // The process ends with this code.
 struct end_node {
@@ -135,6 +129,12 @@ struct end_node {
   static auto fields(auto& x, auto&& f) {
     return f("end_node", named{"code", x.code}, named{"reason", x.reason});
   }
+};
+
+// A child that the node keeps does not answer: its process is killed, and started again.
+struct end_child {
+  std::uint32_t index = 0;
+  static auto fields(auto& x, auto&& f) { return f("end_child", named{"index", x.index}); }
 };
 
 // Drains the whole engine because node `index` wants to leave; the first node takes all with it.

@@ -84,4 +84,18 @@ struct shard_failed {
   }
 };
 
+DINFER_EMPTY_MESSAGE(progress_query);  // how far each shard is
+struct rank_progress {
+  std::uint32_t rank = 0;
+  std::uint64_t started = 0, finished = 0;  // steps of this epoch
+  static auto fields(auto& x, auto&& f) {
+    return f("rank_progress", named{"rank", x.rank}, named{"started", x.started},
+             named{"finished", x.finished});
+  }
+};
+struct progress_report {
+  std::vector<rank_progress> ranks;
+  static auto fields(auto& x, auto&& f) { return f("progress_report", named{"ranks", x.ranks}); }
+};
+
 }  // namespace dinfer::actors

@@ -45,7 +45,13 @@ node_actor::behavior_type node::make_behavior() {
         if (setup_.on_notice) setup_.on_notice(notice);
       },
       [this](const end_node& message) { end(message.code, message.reason); },
+      [this](const end_child& message) {
+        if (setup_.end_child) setup_.end_child(message.index);
+      },
       [this](const join_now&) { join(); },
+      [this](const child_ended& message) {
+        if (supervisor_) tell(self_, supervisor_, message);
+      },
       [this](const drain_engine& message) { drain(message.timeout_ms); },
   };
 }
@@ -140,11 +146,11 @@ void node::end(int code, const std::string& reason) {
   const auto one_less = [this, left, code, reason] {
     if (--*left == 0) setup_.on_exit(code, reason);
   };
-  const engine_notice notice{static_cast<std::uint8_t>(net::engine_state::dead), UINT32_MAX,
-                             "ended", reason};
-  if (setup_.on_notice) setup_.on_notice(notice);
+  if (setup_.on_notice)
+    setup_.on_notice(
+        {static_cast<std::uint8_t>(net::engine_state::dead), UINT32_MAX, "ended", reason});
   for (const auto& [index, gateway] : setup_.gateways)
-    ask(self_, gateway, notice_timeout, notice)
+    ask(self_, gateway, notice_timeout, fail_engine{reason})
         .then([one_less] { one_less(); }, [one_less](const caf::error&) { one_less(); });
   one_less();
 }

@@ -28,6 +28,7 @@ struct node_setup {
   std::function<void(const engine_notice&)> on_notice;
   std::function<void(int code, const std::string& reason)> on_exit;  // once
   std::function<void(const std::string&)> on_progress;               // may be empty
+  std::function<void(std::size_t index)> end_child;                  // may be empty
 };
 
 class node {

@@ -2,6 +2,7 @@
 // See node_process.hpp. Builds the actors of one process, and takes them down within a bound.
 #include "actors/node_process.hpp"
 
+#include "actors/child_keeper.hpp"
 #include "actors/dialer.hpp"
 #include "actors/directory.hpp"
 #include "actors/gateway.hpp"
@@ -16,6 +17,7 @@
 #include <caf/io/all.hpp>
 #include <caf/logger.hpp>
 
+#include <algorithm>
 #include <condition_variable>
 #include <future>
 #include <mutex>
@@ -82,6 +84,7 @@ struct node_process::impl {
   result<void> publish();
   void spawn_first(const hello& ours);
   void spawn_node(const hello& ours);
+  void keep_children();
   void end(int code, const std::string& why);
   void note(const engine_notice& notice);
   void take_down();
@@ -99,6 +102,8 @@ struct node_process::impl {
   supervisor_actor supervisor;
   directory_actor directory;
   node_actor node;
+  std::vector<std::size_t> children;  // indices of the nodes that this process keeps
+  std::unique_ptr<child_keeper> keeper;
 
   mutable std::mutex mutex;
   std::condition_variable ended;
@@ -136,6 +141,7 @@ result<void> node_process::impl::start() {
   if (options.node_index == 0) spawn_first(ours);
   DINFER_CHECK(publish());
   spawn_node(ours);
+  keep_children();
   return {};
 }
 
@@ -168,15 +174,15 @@ void node_process::impl::spawn_first(const hello& ours) {
   supervisor = spawn_state<actors::supervisor>(
       *system, false,
       supervisor_setup{config, options.parts.make_plan, dialer, true, options.parts.steps_ahead,
-                       on_stats, options.parts.on_phase, options.on_progress, options.on_plan,
-                       options.on_ready, options.on_error});
+                       on_stats, options.parts.on_phase, options.parts.on_fault,
+                       options.on_progress, options.on_plan, options.on_ready, options.on_error});
   directory =
       spawn_state<actors::directory>(*system, false, directory_setup{config, ours, supervisor});
 }
 
 result<void> node_process::impl::publish() {
   const auto& mine = config->nodes[options.node_index];
-  if (config->nodes.size() < 2) return {};
+  if (config->nodes.size() < 2 || !mine.parent.empty()) return {};
   // Only the first node can be spoken to; the others keep their port so that the first can tell a
   // node that is not there from one that cannot join.
   auto& middleman = system->middleman();
@@ -205,7 +211,33 @@ void node_process::impl::spawn_node(const hello& ours) {
   setup.on_notice = [this](const engine_notice& notice) { note(notice); };
   setup.on_exit = [this](int c, const std::string& why) { end(c, why); };
   setup.on_progress = options.on_progress;
+  for (std::size_t i = 0; i < config->nodes.size(); ++i)
+    if (config->nodes[i].parent == config->nodes[options.node_index].name) children.push_back(i);
+  setup.end_child = [this](std::size_t index) {
+    const auto found = std::find(children.begin(), children.end(), index);
+    const std::lock_guard lock(mutex);
+    if (keeper && found != children.end())
+      keeper->kill(static_cast<std::size_t>(found - children.begin()));
+  };
   node = spawn_state<actors::node>(*system, false, std::move(setup));
+}
+
+void node_process::impl::keep_children() {
+  if (options.command.empty()) return;
+  std::vector<std::vector<std::string>> commands;
+  for (const auto index : children) {
+    commands.push_back(options.command);
+    commands.back().insert(commands.back().end(), {"--node", config->nodes[index].name});
+  }
+  if (commands.empty()) return;
+  const std::lock_guard lock(mutex);
+  keeper = std::make_unique<child_keeper>(std::move(commands), [this](const child_end& end) {
+    const auto index = children[end.child];
+    say(end.how == "exit code 0" ? options.on_progress : options.on_error,
+        fmt::format("the process of node {} ended: {}; it is started again in {} ms",
+                    config->nodes[index].name, end.how, end.again.count()));
+    post(node, child_ended{static_cast<std::uint32_t>(index), end.how});
+  });
 }
 
 void node_process::impl::note(const engine_notice& notice) {
@@ -246,6 +278,10 @@ void node_process::impl::destroy_system() {
 // Actors end on request, except a shard whose device hangs: it is left behind with its thread.
 void node_process::impl::take_down() {
   if (!system) return;
+  // Children that were told to end do so; those of a node that leaves alone drain the engine first.
+  if (keeper)
+    keeper->stop(code == exit_ok ? milliseconds(config->health.shutdown_timeout_ms) + last_words
+                                 : last_words);
   const auto stop = [](auto& handle) {
     if (handle) caf::anon_send_exit(handle, caf::exit_reason::user_shutdown);
     handle = std::decay_t<decltype(handle)>{};

@@ -17,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace dinfer::actors {
 
@@ -34,6 +35,9 @@ struct node_options {
   cluster_config config;       // checked by runtime::check_config
   std::size_t node_index = 0;  // into config.nodes; 0 is the first node
   node_parts parts;            // default_parts(config, metrics)
+  // Program and arguments of this process, if it shall keep processes for its children; each is
+  // started with "--node" and its name at the end.
+  std::vector<std::string> command;
   // Lines for a person, from the actors' threads; may be empty.
   std::function<void(const std::string&)> on_progress;  // phases, missing nodes, loading
   std::function<void(const std::string&)> on_plan;      // the plan's text, on the first node

@@ -220,6 +220,21 @@ std::function<void(const std::string&, double)> phase_gauges(
   };
 }
 
+// A counter for each node and cause. Causes are the names of errors and the ends of processes: few.
+std::function<void(const std::string&, const std::string&)> fault_counters(
+    std::shared_ptr<runtime::metrics_registry> metrics) {
+  return [metrics = std::move(metrics),
+          known = std::make_shared<std::map<std::string, runtime::counter*>>()](
+             const std::string& node, const std::string& cause) {
+    auto& counter = (*known)[node + '\n' + cause];
+    if (counter == nullptr)
+      counter = &metrics->make_counter("dinfer_faults_total",
+                                       "Faults that interrupted the engine, by node and cause.",
+                                       {{"node", node}, {"cause", cause}});
+    counter->add(1);
+  };
+}
+
 // The engine's gauges and counters follow the scheduler.
 std::function<void(const runtime::scheduler_stats&)> feed_metrics(
     const std::string& model, const std::shared_ptr<runtime::metrics_registry>& metrics) {
@@ -254,6 +269,7 @@ node_parts default_parts(const cluster_config& config,
   parts.random = random_number;
   parts.on_stats = feed_metrics(served_name_of(config), metrics);
   parts.on_phase = phase_gauges(metrics);
+  parts.on_fault = fault_counters(metrics);
   parts.make_front = http_fronts(std::move(metrics));
   if (!config.model.path.empty()) parts.read_model = read_head;
   if (all_fake(config)) return parts;

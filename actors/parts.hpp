@@ -85,6 +85,9 @@ struct node_parts {
   // Seconds that a phase of the start took, of the slowest rank; on the first node, but for "http"
   // from any thread that calls node_process::start(). May be empty.
   std::function<void(const std::string& phase, double seconds)> on_phase;
+  // A fault that ended a life of the engine: the node to blame, or "", and the cause in few words.
+  // On the first node, from any thread. May be empty.
+  std::function<void(const std::string& node, const std::string& cause)> on_fault;
   std::function<std::uint64_t()> random;  // start of request counters
   std::uint32_t steps_ahead = 1;          // plans sent before a result is back; 0: to measure
 

@@ -6,6 +6,8 @@
 #include "actors/wire.hpp"
 #include "runtime/base/log.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -23,9 +25,7 @@ std::uint64_t milliseconds_between(clock_time from, clock_time to) {
 }  // namespace
 
 scheduler::scheduler(scheduler_actor::pointer self, scheduler_setup setup)
-    : self_(self), setup_(std::move(setup)), watch_(self), core_(setup_.config) {
-  last_result_ = now(self_);
-}
+    : self_(self), setup_(std::move(setup)), watch_(self), core_(setup_.config) {}
 
 scheduler_actor::behavior_type scheduler::make_behavior() {
   later(self_, milliseconds(setup_.health.heartbeat_ms), me<scheduler_actor>(self_), pulse_tick{});
@@ -40,8 +40,10 @@ scheduler_actor::behavior_type scheduler::make_behavior() {
       [this](const add_gateway& message, const token_sink_actor& gateway) {
         watch_gateway(message.index, gateway);
       },
+      [this](const resume_engine& message, const stage_list& stages) { resume(message, stages); },
+      [this](const interrupt_engine& message) { interrupt(message.reason); },
       [this](const fail_engine& message) {
-        fail_all(static_cast<errc>(message.code), message.reason);
+        fail_all(message.reason);
         self_->quit();
       },
       [this](const drain_engine&) -> caf::result<drained> {
@@ -55,12 +57,14 @@ scheduler_actor::behavior_type scheduler::make_behavior() {
         planning_ = false;
         plan_all();
       },
+      [this](const resume_tick&) { give_up_waiting(); },
       [this](const pulse_tick&) { beat(); },
   };
 }
 
 void scheduler::add(const submit& message) {
   if (closed_) return reject(message.id, {errc::unavailable, "the engine is draining", {}});
+  if (waited_long_enough()) return reject(message.id, {errc::unavailable, interrupted_, {}});
   auto request = runtime::decode_request(message.blob);
   if (!request) return reject(message.id, std::move(request).error());
   if (request->id != message.id)
@@ -79,19 +83,19 @@ void scheduler::reject(request_id id, error why) {
 }
 
 void scheduler::take(const step_done& message) {
-  if (message.epoch != setup_.config.epoch) return;  // of a group that is gone
+  if (stages_.empty() || message.epoch != epoch()) return;  // of a group that is gone
   auto done = runtime::decode_result(message.blob);
   auto events = done ? core_.apply(*done) : tl::unexpected(done.error());
   if (!events) {
     // Only a shard that computes something else than was asked for gets here.
     tell(self_, setup_.supervisor,
-         shard_failed{setup_.result_rank, setup_.config.epoch,
-                      static_cast<std::uint8_t>(events.error().code),
+         shard_failed{setup_.result_rank, epoch(), static_cast<std::uint8_t>(events.error().code),
                       "step " + std::to_string(message.step) + ": " + events.error().message});
     return;
   }
   if (!in_flight_.empty()) in_flight_.pop_front();
   last_result_ = now(self_);
+  resume_by_.reset();
   plan_all();  // first: the devices should not wait for the tokens to be sent
   deliver(std::move(*events));
   publish_stats();
@@ -103,9 +107,11 @@ void scheduler::plan_soon() {
 }
 
 void scheduler::plan_all() {
-  while (auto plan = core_.plan()) {
+  while (!stages_.empty()) {
+    const auto plan = core_.plan();
+    if (!plan) break;
     const run_step message{plan->epoch, plan->step, runtime::encode(*plan)};
-    for (const auto& stage : setup_.stages) tell(self_, stage, message);
+    for (const auto& stage : stages_) tell(self_, stage, message);
     in_flight_.push_back({plan->step, now(self_)});
   }
   deliver(core_.take_events());
@@ -126,12 +132,12 @@ void scheduler::send_batch(std::uint32_t gateway, const runtime::token_batch& ba
   auto found = gateways_.find(gateway);
   if (found == gateways_.end()) return;  // lost: nobody waits
   const auto stats = core_.stats();
-  tell(self_, found->second,
-       token_batch{setup_.config.epoch, stats.running, stats.waiting, runtime::encode(batch)});
+  tell(self_, found->second, token_batch{stats.running, stats.waiting, runtime::encode(batch)});
 }
 
 void scheduler::watch_gateway(std::uint32_t index, const token_sink_actor& gateway) {
   if (auto old = gateways_.find(index); old != gateways_.end()) {
+    if (old->second == gateway) return;
     watch_.forget(old->second);
     lose_gateway(index);
   }
@@ -154,19 +160,54 @@ void scheduler::lose_gateway(std::uint32_t index) {
   plan_soon();
 }
 
-void scheduler::fail_all(errc code, const std::string& reason) {
+// The bound runs from the first fault since a step had a result: a group that breaks again and
+// again does not keep its clients waiting for ever.
+void scheduler::interrupt(const std::string& reason) {
+  if (stages_.empty()) return;
+  stages_.clear();
+  in_flight_.clear();
+  interrupted_ = reason;
+  core_.interrupt(reason);
+  deliver(core_.take_events());
+  if (!resume_by_) resume_by_ = now(self_) + milliseconds(setup_.health.resume_timeout_ms);
+  if (waited_long_enough()) return give_up_waiting();
+  const auto left = std::chrono::ceil<milliseconds>(*resume_by_ - now(self_));
+  later(self_, left, me<scheduler_actor>(self_), resume_tick{});
+  if (!open_.empty())
+    DINFER_LOG_WARN("{} requests wait for the engine, at most {} ms: {}", open_.size(),
+                    left.count(), reason);
+}
+
+bool scheduler::waited_long_enough() const {
+  return stages_.empty() && resume_by_ && now(self_) >= *resume_by_;
+}
+
+void scheduler::resume(const resume_engine& message, const stage_list& stages) {
+  core_.restart(message.epoch, message.blocks);
+  stages_ = stages;
+  overdue_ = 0;
+  last_result_ = now(self_);
+  if (open_.empty()) resume_by_.reset();
+  closed_ = !draining_.empty();
+  plan_all();
+}
+
+void scheduler::give_up_waiting() {
+  if (!waited_long_enough()) return;
+  fail_all(setup_.health.resume_timeout_ms == 0
+               ? interrupted_
+               : fmt::format("{}; the engine did not serve again within {} ms", interrupted_,
+                             setup_.health.resume_timeout_ms));
+}
+
+void scheduler::fail_all(const std::string& reason) {
   std::vector<request_id> ids(open_.begin(), open_.end());
   std::sort(ids.begin(), ids.end());
-  std::vector<token_event> events;
-  for (auto id : ids) {
-    token_event event;
-    event.id = id;
-    event.finish = finish_reason::error;
-    event.message = reason;
-    events.push_back(std::move(event));
-  }
-  if (!ids.empty())
-    DINFER_LOG_ERROR("{} requests fail: {} ({})", ids.size(), reason, to_string(code));
+  if (!ids.empty()) DINFER_LOG_ERROR("{} requests fail: {}", ids.size(), reason);
+  for (auto id : ids) core_.cancel(id, finish_reason::error);
+  auto events = core_.take_events();
+  for (auto& event : events)
+    if (event.finish == finish_reason::error) event.message = reason;
   deliver(std::move(events));
 }
 
@@ -178,10 +219,10 @@ void scheduler::beat() {
     const auto& oldest = in_flight_.front();
     age = milliseconds_between(std::max(oldest.at, last_result_), now(self_));
     if (age >= setup_.health.step_timeout_ms && std::exchange(overdue_, oldest.step) != oldest.step)
-      tell(self_, setup_.supervisor, step_overdue{setup_.config.epoch, oldest.step, age});
+      tell(self_, setup_.supervisor, step_overdue{epoch(), oldest.step, age});
   }
   for (const auto& [index, gateway] : gateways_)
-    tell(self_, gateway, engine_pulse{setup_.config.epoch, stats.running, stats.waiting, age});
+    tell(self_, gateway, engine_pulse{epoch(), stats.running, stats.waiting, age});
   publish_stats();
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // runtime::scheduler as an actor: requests come in, plans go out at step boundaries, one batch of
-// tokens a gateway goes back per step. Lives on the first node for one epoch; the supervisor makes
-// a new one for the next. Detached: no pool thread between a result and the next plan.
+// tokens a gateway goes back per step. Lives on the first node; groups of shards come and go under
+// it, and its requests outlast the loss of one where the next serves soon enough. Detached: no pool
+// thread between a result and the next plan.
 #pragma once
 
 #include "actors/interfaces.hpp"
@@ -12,6 +13,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <unordered_set>
 #include <vector>
@@ -20,7 +22,6 @@ namespace dinfer::actors {
 
 struct scheduler_setup {
   runtime::scheduler_config config;
-  std::vector<stage_actor> stages;  // every part of every stage
   supervisor_actor supervisor;
   health_section health;
   std::function<void(const runtime::scheduler_stats&)> on_stats;  // may be empty
@@ -51,7 +52,12 @@ class scheduler {
   void plan_all();
   void deliver(std::vector<token_event> events);
   void send_batch(std::uint32_t gateway, const runtime::token_batch& batch);
-  void fail_all(errc code, const std::string& reason);
+  void interrupt(const std::string& reason);
+  void resume(const resume_engine& message, const stage_list& stages);
+  bool waited_long_enough() const;
+  void give_up_waiting();
+  void fail_all(const std::string& reason);
+  runtime::epoch_id epoch() const noexcept { return core_.config().epoch; }
   void beat();
   void publish_stats();
 
@@ -63,8 +69,11 @@ class scheduler {
   std::unordered_set<request_id> open_;
   std::deque<sent_step> in_flight_;
   clock_time last_result_;
-  std::uint64_t overdue_ = 0;  // step that was reported
-  bool planning_ = false;      // a plan_tick is on its way
+  std::uint64_t overdue_ = 0;            // step that was reported
+  bool planning_ = false;                // a plan_tick is on its way
+  stage_list stages_;                    // every part of every stage; empty: there is no group
+  std::string interrupted_;              // why there is none
+  std::optional<clock_time> resume_by_;  // until a step had a result since the last fault
   std::vector<caf::typed_response_promise<drained>> draining_;
   bool closed_ = false;  // no more submits
 };

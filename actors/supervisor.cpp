@@ -58,13 +58,14 @@ supervisor_actor::behavior_type supervisor::make_behavior() {
       [this](const load_progress& m) { note_progress(m); },
       [this](const node_joined& m, const worker_actor& worker) { join(m, worker); },
       [this](const node_lost& m) { lose_node(m.index, m.reason); },
+      [this](const child_ended& m) { lose_child(m); },
       [this](const add_gateway& m, const gateway_actor& gateway) {
         join_gateway(m.index, gateway);
       },
       [this](const step_overdue& m) { explain_overdue(m); },
       [this](const form_tick& m) {
         if (m.attempt != attempt_) return;
-        if (held_fault_) return fail(error(*held_fault_));
+        if (held_fault_) return fail(fault(*held_fault_));
         resting_ = false;
         form();
       },
@@ -80,30 +81,69 @@ void supervisor::join(const node_joined& message, const worker_actor& worker) {
   if (missing_nodes().empty()) form();  // else the next tick says who is missing
 }
 
-// Peers of a node that died see their connections close before its loss is known here: their fault
-// waits a moment, so that the node is named and not its peer.
 void supervisor::take_fault(const shard_failed& message) {
   if (held_fault_) return;
-  error why{static_cast<errc>(message.code),
-            rank_words(*setup_.config, *plan_, message.rank) + ": " + message.message,
-            {}};
-  if (why.code != errc::peer_lost) return fail(why);
-  held_fault_ = std::move(why);
-  later(self_, hold_of_fault, me<supervisor_actor>(self_), form_tick{attempt_});
+  auto what = fault_of(message.rank, {static_cast<errc>(message.code), message.message, {}});
+  const bool follows = what.why.code == errc::peer_lost || what.why.code == errc::cancelled;
+  if (follows) hold(std::move(what));
+  else fail(what);
 }
 
-void supervisor::lose_node(std::size_t index, const std::string& why) {
+// Of a node that ends its shards are aborted and peers see their connections close, perhaps before
+// its loss is known here; a child's connection closes before its process is known to have
+// ended. While serving such a fault waits a moment, so that the one that says more is told.
+void supervisor::hold(fault what) {
+  if (phase_ != phase::serving) return fail(what);
+  if (!held_fault_) later(self_, hold_of_fault, me<supervisor_actor>(self_), form_tick{attempt_});
+  held_fault_ = std::move(what);
+}
+
+supervisor::fault supervisor::fault_of(std::size_t rank, error why) const {
+  why.message = rank_words(*setup_.config, *plan_, rank) + ": " + why.message;
+  return {std::move(why), setup_.config->nodes[plan_->ranks[rank].node].name};
+}
+
+// Its ranks in words, or nothing when it has none.
+std::string supervisor::forget_node(std::size_t index) {
   members_[index].worker = worker_actor{};
-  const auto text = fmt::format("node {} is lost: {}", setup_.config->nodes[index].name, why);
-  bool needed = false;
+  std::string words;
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
     if (plan_->ranks[rank].node != index) continue;
-    needed = true;
+    words += fmt::format("{}rank {}", words.empty() ? "" : ", ", rank);
     if (ranks_[rank].shard) watch_.forget(ranks_[rank].shard);
     ranks_[rank] = {};
   }
-  if (needed) fail({errc::peer_lost, text, {}});
-  else say(setup_.on_progress, text);
+  return words;
+}
+
+void supervisor::lose_node(std::size_t index, const std::string& why) {
+  if (!members_[index].worker) return;  // its parent was faster
+  const auto& node = setup_.config->nodes[index];
+  const auto ranks = forget_node(index);
+  fault what{{errc::peer_lost, fmt::format("node {} is lost: {}", node.name, why), {}}, node.name};
+  if (ranks.empty()) return say(setup_.on_progress, what.why.message);
+  what.why.message = fmt::format("node {} ({}) is lost: {}", node.name, ranks, why);
+  if (node.parent.empty()) return fail(what);
+  what.child = index;
+  hold(std::move(what));
+}
+
+void supervisor::lose_child(const child_ended& message) {
+  if (message.index >= members_.size()) return;
+  const auto& node = setup_.config->nodes[message.index];
+  auto words = fmt::format("node {} is lost: {}", node.name, message.how);
+  if (held_fault_ && held_fault_->child == message.index) {
+    auto what = *held_fault_;
+    what.why.message += ", " + message.how;
+    what.cause = message.how;
+    what.child.reset();
+    return fail(what);
+  }
+  if (!members_[message.index].worker) return;
+  const auto ranks = forget_node(message.index);
+  if (ranks.empty()) return say(setup_.on_progress, words);
+  words = fmt::format("node {} ({}) is lost: {}", node.name, ranks, message.how);
+  fail({{errc::peer_lost, words, {}}, node.name, message.how});
 }
 
 void supervisor::join_gateway(std::uint32_t index, const gateway_actor& gateway) {
@@ -143,6 +183,10 @@ void supervisor::report_missing() {
       probing_ = false;
       if (phase_ == phase::waiting) say_missing(*words);
     };
+    if (!node.parent.empty()) {
+      take("kept by node " + node.parent);
+      continue;
+    }
     if (!setup_.dialer) {
       take(where);
       continue;
@@ -173,8 +217,17 @@ void supervisor::say_missing(const std::vector<std::string>& words) {
            line);
 }
 
-void supervisor::fail(const error& why) {
+// Its parent has not seen it end, and starts only what has ended.
+void supervisor::end_frozen(std::size_t child) {
+  const auto& nodes = setup_.config->nodes;
+  for (std::size_t i = 0; i < members_.size(); ++i)
+    if (nodes[i].name == nodes[child].parent && members_[i].worker)
+      tell(self_, members_[i].worker, end_child{static_cast<std::uint32_t>(child)});
+}
+
+void supervisor::fail(const fault& what) {
   if (phase_ == phase::ended || phase_ == phase::waiting) return;
+  const auto why = what.why;
   const bool forming = phase_ == phase::forming;
   if (!forming && now(self_) - serving_since_ > stable_time) failures_ = 0;
   ++attempt_;
@@ -184,13 +237,13 @@ void supervisor::fail(const error& why) {
   waiting_since_ = now(self_);
   missing_said_.clear();
   ++failures_;
+  last_fault_ = why.message;
+  if (what.child) end_frozen(*what.child);
+  if (setup_.on_fault)
+    setup_.on_fault(what.node, what.cause.empty() ? std::string(to_string(why.code)) : what.cause);
   const bool hopeless = forming && permanent(why.code);  // said once, by the node that ends
   if (!hopeless) say(setup_.on_error, why.message);
-  if (scheduler_) {
-    watch_.forget(scheduler_);
-    tell(self_, scheduler_, fail_engine{static_cast<std::uint8_t>(why.code), why.message});
-    scheduler_ = scheduler_actor{};
-  }
+  if (scheduler_) tell(self_, scheduler_, interrupt_engine{why.message});
   announce(net::engine_state::dead, "starting over", why.message);
   if (hopeless) return give_up(exit_code_of(why.code), why.message);
   if (failures_ > most_failures)
@@ -224,6 +277,11 @@ void supervisor::rest(bool fresh) {
 
 void supervisor::give_up(int code, const std::string& reason) {
   phase_ = phase::ended;
+  if (scheduler_) {
+    watch_.forget(scheduler_);
+    tell(self_, scheduler_, fail_engine{reason});
+    scheduler_ = scheduler_actor{};
+  }
   announce(net::engine_state::dead, "ended", reason);
   for (std::size_t i = members_.size(); i-- > 0;)
     if (members_[i].worker)
@@ -236,7 +294,7 @@ void supervisor::explain_overdue(const step_overdue& message) {
   auto left = std::make_shared<std::size_t>(1);
   const auto one_less = [this, left, known, message, attempt = attempt_] {
     if (--*left > 0 || attempt != attempt_) return;
-    fail({errc::timeout, overdue_words(*setup_.config, *plan_, message, *known), {}});
+    fail({{errc::timeout, overdue_words(*setup_.config, *plan_, message, *known), {}}});
   };
   for (const auto& node : members_) {
     if (!node.worker) continue;
@@ -254,12 +312,14 @@ void supervisor::explain_overdue(const step_overdue& message) {
 
 caf::result<drained> supervisor::drain(const drain_cluster& message) {
   auto promise = self_->make_response_promise<drained>();
-  if (phase_ != phase::serving) {
+  if (!scheduler_) {
     finish_drain(message.index, promise);
     return promise;
   }
-  announce(net::engine_state::draining, "draining",
-           fmt::format("node {} leaves", setup_.config->nodes[message.index].name));
+  draining_ = true;
+  if (phase_ == phase::serving)
+    announce(net::engine_state::draining, "draining",
+             fmt::format("node {} leaves", setup_.config->nodes[message.index].name));
   ask(self_, scheduler_, milliseconds(message.timeout_ms), drain_engine{message.timeout_ms})
       .then(
           [this, promise, index = message.index](const drained&) { finish_drain(index, promise); },
@@ -270,6 +330,7 @@ caf::result<drained> supervisor::drain(const drain_cluster& message) {
 }
 
 void supervisor::finish_drain(std::uint32_t index, caf::typed_response_promise<drained> promise) {
+  draining_ = false;
   if (index == 0) {
     phase_ = phase::ended;
     for (std::size_t i = 1; i < members_.size(); ++i)
@@ -281,7 +342,10 @@ void supervisor::finish_drain(std::uint32_t index, caf::typed_response_promise<d
 
 void supervisor::announce(net::engine_state state, const std::string& stage,
                           const std::string& reason) {
-  notice_ = {static_cast<std::uint8_t>(state), epoch_, stage, reason};
+  auto told = reason;
+  if (state != net::engine_state::ready && told.find(last_fault_) == std::string::npos)
+    told = told.empty() ? last_fault_ : last_fault_ + "; " + told;
+  notice_ = {static_cast<std::uint8_t>(state), epoch_, stage, told};
   for (const auto& [index, gateway] : gateways_) tell(self_, gateway, notice_);
   for (const auto& node : members_)
     if (node.worker) tell(self_, node.worker, notice_);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Forms the group of shards: waits for the nodes, plans, has shards spawned, loaded, sized and
 // connected, starts the scheduler, tells the gateways. When a node, a shard or a step is lost it
-// ends every request with an error, and forms the group again under the next epoch; shards that
-// lived keep their weights on the first try. One, on the first node.
+// interrupts the scheduler, and forms the group again under the next epoch; shards that lived keep
+// their weights on the first try. One, on the first node.
 #pragma once
 
 #include "actors/interfaces.hpp"
@@ -28,6 +28,7 @@ struct supervisor_setup {
   std::uint32_t steps_ahead = 1;
   std::function<void(const runtime::scheduler_stats&)> on_stats;
   std::function<void(const std::string& phase, double seconds)> on_phase;  // of a start
+  std::function<void(const std::string& node, const std::string& cause)> on_fault;
   // Lines for a person; any may be empty.
   std::function<void(const std::string&)> on_progress, on_plan, on_ready, on_error;
 };
@@ -55,11 +56,20 @@ class supervisor {
     std::uint64_t done = 0, total = 0;  // bytes of weights
   };
   enum class phase { waiting, forming, serving, ended };
+  struct fault {
+    error why;
+    std::string node = {};                  // that is to blame; empty: no single one
+    std::string cause = {};                 // empty: the error's code
+    std::optional<std::size_t> child = {};  // a node whose parent may yet tell how it ended
+  };
 
   // Who is there.
   void join(const node_joined& message, const worker_actor& worker);
   void take_fault(const shard_failed& message);
   void lose_node(std::size_t index, const std::string& why);
+  void lose_child(const child_ended& message);
+  void hold(fault what);
+  std::string forget_node(std::size_t index);
   void join_gateway(std::uint32_t index, const gateway_actor& gateway);
   std::vector<std::size_t> missing_nodes() const;
   void report_missing();
@@ -76,6 +86,7 @@ class supervisor {
   void connect();
   void spawn_stages();
   void start_scheduler();
+  void spawn_scheduler(runtime::scheduler_config config);
   void note_phases(const shard_ready& ready);
   void say_phases();
   void serve();
@@ -87,7 +98,9 @@ class supervisor {
   milliseconds startup_left() const;
 
   // Ending (supervisor.cpp).
-  void fail(const error& why);
+  fault fault_of(std::size_t rank, error why) const;
+  void fail(const fault& what);
+  void end_frozen(std::size_t child);
   void rest(bool fresh);
   void give_up(int code, const std::string& reason);
   void explain_overdue(const step_overdue& message);
@@ -103,17 +116,19 @@ class supervisor {
   phase phase_ = phase::waiting;
   std::uint64_t attempt_ = 1;
   std::uint32_t epoch_ = 0, failures_ = 0;  // failures in a row, without a stable time between
-  bool served_ = false, resting_ = false, probing_ = false;
+  bool served_ = false, resting_ = false, probing_ = false, draining_ = false;
   clock_time waiting_since_, serving_since_;
   std::string missing_said_;
-  std::optional<error> held_fault_;  // while serving, until the next form_tick
+  std::optional<fault> held_fault_;  // while serving, until the next form_tick
+  std::string last_fault_;           // until the engine serves again
   std::uint64_t percent_said_ = 0;
   std::vector<member> members_;  // by index into config.nodes
   std::map<std::uint32_t, gateway_actor> gateways_;
   std::optional<cluster_plan> plan_;
   std::vector<rank_state> ranks_;
   std::vector<cache_offer> offers_;
-  std::vector<phase_word> phases_;  // of this start, on the slowest rank
+  std::vector<std::uint32_t> blocks_;  // of each KV group
+  std::vector<phase_word> phases_;     // of this start, on the slowest rank
   std::vector<std::string> cards_;
   std::vector<stage_actor> stages_;
   scheduler_actor scheduler_;

@@ -47,9 +47,8 @@ void supervisor::gather(const std::vector<std::size_t>& who, Ask ask_one, Take t
         [this, rank, attempt = attempt_](const caf::error& why) {
           if (attempt != attempt_) return;
           auto e = from_caf(why);
-          e.message = fmt::format("{}: {} ({})", rank_words(*setup_.config, *plan_, rank),
-                                  e.message, notice_.stage);
-          fail(e);
+          e.message += " (" + notice_.stage + ")";
+          fail(fault_of(rank, std::move(e)));
         });
   }
 }
@@ -85,7 +84,7 @@ void supervisor::plan() {
     std::vector<runtime::host_facts> hosts;
     for (const auto& node : members_) hosts.push_back(node.host);
     auto made = setup_.make_plan(*setup_.config, hosts);
-    if (!made) return fail(made.error());
+    if (!made) return fail({made.error()});
     plan_ = std::move(*made);
     ranks_.resize(plan_->ranks.size());
     say(setup_.on_plan, plan_->text);
@@ -107,9 +106,7 @@ void supervisor::spawn_shards() {
         ranks_[rank] = {shard, false, 0, 0};
         watch_.on_down(shard, [this, rank](const caf::error& why) {
           ranks_[rank] = {};
-          fail({errc::device_lost,
-                rank_words(*setup_.config, *plan_, rank) + " is gone: " + text_of(why),
-                {}});
+          hold(fault_of(rank, {errc::device_lost, "the shard is gone: " + text_of(why), {}}));
         });
       },
       [this] { load(); });
@@ -214,27 +211,32 @@ void supervisor::start_scheduler() {
   announce(net::engine_state::loading, "starting the cache", {});
   ++epoch_;
   auto config = scheduler_config_of(*setup_.config, *plan_, offers_, epoch_);
-  if (!config) return fail(config.error());
+  if (!config) return fail({config.error()});
   config->max_in_flight = plan_->stages + setup_.steps_ahead;
   phases_.clear();
   start_cache order;
   order.epoch = epoch_;
   for (const auto& group : config->groups) order.blocks.push_back(group.blocks);
-  scheduler_ = spawn_state<scheduler>(
-      self_->home_system(), setup_.detached,
-      scheduler_setup{std::move(*config), stages_, me<supervisor_actor>(self_),
-                      setup_.config->health, setup_.on_stats,
-                      (plan_->stages - 1) * plan_->tensor_parallel_size});
-  watch_.on_down(scheduler_, [this](const caf::error& why) {
-    scheduler_ = scheduler_actor{};
-    fail({errc::internal, "the scheduler is gone: " + text_of(why), {}});
-  });
+  blocks_ = order.blocks;
+  if (!scheduler_) spawn_scheduler(std::move(*config));
   gather<shard_ready>(
       all_ranks(),
       [this, order](std::size_t rank) {
         return ask(self_, ranks_[rank].shard, startup_left(), order, scheduler_);
       },
       [this](std::size_t, const shard_ready& ready) { note_phases(ready); }, [this] { serve(); });
+}
+
+void supervisor::spawn_scheduler(runtime::scheduler_config config) {
+  scheduler_ = spawn_state<scheduler>(
+      self_->home_system(), setup_.detached,
+      scheduler_setup{std::move(config), me<supervisor_actor>(self_), setup_.config->health,
+                      setup_.on_stats, (plan_->stages - 1) * plan_->tensor_parallel_size});
+  watch_.on_down(scheduler_, [this](const caf::error& why) {
+    scheduler_ = scheduler_actor{};
+    fail({{errc::internal, "the scheduler is gone: " + text_of(why), {}},
+          setup_.config->nodes.front().name});
+  });
 }
 
 void supervisor::note_phases(const shard_ready& ready) {
@@ -263,17 +265,17 @@ void supervisor::serve() {
   phase_ = phase::serving;
   served_ = true;
   serving_since_ = now(self_);
+  last_fault_.clear();
+  tell(self_, scheduler_, resume_engine{epoch_, blocks_}, stages_);
   // A gateway knows the scheduler before it says that it is ready.
   for (const auto& [index, gateway] : gateways_) {
     tell(self_, scheduler_, add_gateway{index}, token_sink_actor{gateway});
     tell(self_, gateway, engine_ready{epoch_}, scheduler_);
   }
-  announce(net::engine_state::ready, "serving", {});
-  const auto& offer = offers_.front();
-  auto blocks = offer.blocks.empty() ? 0 : offer.blocks.front();
-  for (const auto& other : offers_)
-    if (!other.blocks.empty()) blocks = std::min(blocks, other.blocks.front());
-  say(setup_.on_ready, runtime::render_cache(blocks, offer.block_size, plan_->max_model_len));
+  if (draining_) announce(net::engine_state::draining, "draining", "a node leaves");
+  else announce(net::engine_state::ready, "serving", {});
+  say(setup_.on_ready,
+      runtime::render_cache(blocks_.front(), offers_.front().block_size, plan_->max_model_len));
   say_phases();
   say(setup_.on_ready, fmt::format("ready: {} ranks, epoch {}", ranks_.size(), epoch_));
   for (const auto& gateway : setup_.config->gateways) say(setup_.on_ready, curl_line(gateway));

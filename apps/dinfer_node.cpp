@@ -17,9 +17,11 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace dinfer::apps {
 namespace {
@@ -157,7 +159,15 @@ int print_plan(const node_command& command, const actors::node_parts& parts) {
   return 0;
 }
 
-int serve(node_command command, actors::node_parts parts) {
+// To run this program again the way that it was run.
+std::vector<std::string> own_command(int argc, char** argv) {
+  std::error_code absent;
+  std::vector<std::string> out{std::filesystem::read_symlink("/proc/self/exe", absent).string()};
+  out.insert(out.end(), argv + 1, argv + argc);
+  return out;
+}
+
+int serve(node_command command, actors::node_parts parts, std::vector<std::string> own_command) {
   console out;
   greet(out, command);
   const std::chrono::milliseconds drain(command.config.health.shutdown_timeout_ms);
@@ -165,6 +175,7 @@ int serve(node_command command, actors::node_parts parts) {
   options.config = std::move(command.config);
   options.node_index = command.node_index;
   options.parts = std::move(parts);
+  options.command = std::move(own_command);
   options.on_progress = [&](const std::string& line) { out.progress(line); };
   options.on_plan = [&](const std::string& text) { out.say(text); };
   options.on_ready = [&](const std::string& text) { out.say(text); };
@@ -194,8 +205,9 @@ int main_of(int argc, char** argv) {
   runtime::open_log(command.config.log.level, command.config.log.format == "json", node.name);
   auto metrics = std::make_shared<runtime::metrics_registry>();
   auto parts = actors::default_parts(command.config, metrics);
-  const int code = command.action == node_action::run ? serve(std::move(command), std::move(parts))
-                                                      : print_plan(command, parts);
+  const int code = command.action == node_action::run
+                       ? serve(std::move(command), std::move(parts), own_command(argc, argv))
+                       : print_plan(command, parts);
   runtime::close_log();
   return code;
 }

@@ -75,7 +75,8 @@ void declare(CLI::App& app, raw_options& raw) {
   app.add_option("-c,--config", raw.config_file, "cluster.conf (TOML)")->type_name("FILE");
   app.add_option("-n,--node", raw.node,
                  "which [[node]] this process is; found by address when absent")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->take_last();  // a node adds its children's to its own command line
   app.add_flag("--plan", raw.plan, "print who would hold what, and exit");
   app.add_flag("--check", raw.check, "check configuration and model file, and exit");
   for (const auto& setting : runtime::settings()) {
@@ -142,7 +143,8 @@ std::set<std::string> own_addresses() {
 std::string names_of(const cluster_config& config) {
   std::string out;
   for (const auto& node : config.nodes)
-    out += (out.empty() ? "" : ", ") + node.name + " (" + node.address + ")";
+    if (node.parent.empty())
+      out += (out.empty() ? "" : ", ") + node.name + " (" + node.address + ")";
   return out;
 }
 
@@ -158,12 +160,13 @@ result<std::size_t> find_node(const cluster_config& config, const std::string& n
                   "--node " + name + ": no such node; there are " + names_of(config), "node");
     return static_cast<std::size_t>(found - nodes.begin());
   }
-  if (nodes.size() == 1) return std::size_t{0};
+  if (nodes.size() == 1 || nodes[1].parent == nodes[0].name) return std::size_t{0};
   const auto addresses = own_addresses();
   char host[256] = {};
   ::gethostname(host, sizeof host - 1);
   std::vector<std::size_t> fits;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
+    if (!nodes[i].parent.empty()) continue;  // its parent starts it and says its name
     if (nodes[i].name == host || addresses.contains(nodes[i].address)) fits.push_back(i);
   }
   if (fits.size() == 1) return fits.front();

@@ -62,6 +62,7 @@ struct node_section {
   std::vector<std::string>
       devices;  // "cpu:0", "cuda:1", "fake:0"; empty: a node that only serves HTTP or schedules
   std::map<std::string, std::string> env;
+  std::string parent;  // not a key: the node whose process keeps this one (isolation "process")
 };
 
 struct gateway_section {
@@ -85,6 +86,7 @@ struct health_section {
   std::uint32_t step_timeout_ms = 60'000;
   std::uint32_t startup_timeout_ms = 600'000;
   std::uint32_t shutdown_timeout_ms = 30'000;
+  std::uint32_t resume_timeout_ms = 1500;  // that requests outlast a fault; 0: they end at once
 };
 
 struct cpu_section {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What keys mean together: names, addresses, ports, devices against ranks, times. Fills in what
-// follows from other keys.
+// follows from other keys: with isolation = "process" the nodes of each device as well.
 #include "runtime/base/config_field.hpp"
 #include "runtime/base/toml_config.hpp"
 
@@ -38,7 +38,10 @@ class checker {
     check_ports();
     check_sizes();
     check_times();
-    if (problems_.empty()) return {};
+    if (problems_.empty()) {
+      add_children();
+      return {};
+    }
     std::string all;
     for (const auto& problem : problems_) all += (all.empty() ? "" : "\n") + problem;
     return fail(errc::invalid_argument, all, subject_);
@@ -78,6 +81,9 @@ class checker {
       c_.nodes[0].name = "local";
       c_.nodes[0].port = 0;
     }
+    // Made by a flag or by nothing, without a port: its children need one.
+    if (c_.nodes[0].port == 0 && by_process() && !c_.lines.contains("node[0].port"))
+      c_.nodes[0].port = node_section{}.port;
     if (c_.nodes.size() == 1 && c_.nodes[0].devices.empty() && !c_.lines.contains("node[0]"))
       for (std::uint32_t i = 0;
            i < std::max<std::uint64_t>(1, std::min<std::uint64_t>(4096, ranks())); ++i)
@@ -85,6 +91,28 @@ class checker {
     if (c_.gateways.empty()) c_.gateways.emplace_back();
     for (auto& gateway : c_.gateways)
       if (gateway.node.empty()) gateway.node = c_.nodes[0].name;
+  }
+
+  bool by_process() const { return c_.parallel.isolation == isolation_mode::process; }
+
+  // Each device becomes a node of its own, kept by the one that lists it. They come last, in order,
+  // so that ranks and the numbers of the nodes in the file stay as they are.
+  void add_children() {
+    if (!by_process()) return;
+    const auto parents = c_.nodes.size();
+    for (std::size_t i = 0; i < parents; ++i) {
+      const auto parent = c_.nodes[i];
+      if (!parent.parent.empty()) continue;
+      c_.nodes[i].devices.clear();
+      for (std::size_t d = 0; d < parent.devices.size(); ++d) {
+        auto child = parent;
+        child.name += "/" + std::to_string(d);
+        child.parent = parent.name;
+        child.port = 0;  // nobody dials it
+        child.devices = {parent.devices[d]};
+        c_.nodes.push_back(std::move(child));
+      }
+    }
   }
 
   // The key that asks for several ranks.
@@ -166,9 +194,10 @@ class checker {
         if (!seen.insert(device).second)
           complain(entry("node", i, "devices"),
                    fmt::format("{} stands twice; each rank needs a device of its own", device));
-      if (c_.nodes.size() > 1 && node.port == 0)
+      if ((c_.nodes.size() > 1 || by_process()) && node.port == 0 && node.parent.empty())
         complain(entry("node", i, "port"),
-                 "0 fits only where there is one node; others must know the port, as 4242");
+                 "0 fits only where there is one node and one process; others must know the port, "
+                 "as 4242");
     }
   }
 
@@ -230,10 +259,6 @@ class checker {
     const auto& p = c_.parallel;
     std::uint64_t devices = 0;
     for (const auto& node : c_.nodes) devices += node.devices.size();
-    if (p.isolation == isolation_mode::process)
-      complain("parallel.isolation",
-               "\"process\" is not available in this version; use \"node\", or write a [[node]] of "
-               "its own for each device");
     if (!p.pp_layers.empty() && p.pp_layers.size() != p.pipeline_parallel_size)
       complain("parallel.pp_layers",
                fmt::format("{} entries for pipeline_parallel_size = {}; give one per stage",

@@ -183,7 +183,7 @@ void add_parallel(table& t) {
         "layers of each stage, as 16,14; split by bytes when absent");
   t.add("isolation", "isolation", "",
         choice(DINFER_MEMBER(parallel.isolation), {"node", "process"}),
-        "node, one process a host; process, one a device, is not available yet");
+        "node: one process a node; process: one more for each of its devices");
 }
 
 void add_scheduler(table& t) {
@@ -263,6 +263,9 @@ void add_rest(table& t) {
   t.add("shutdown_timeout_ms", "shutdown-timeout-ms", "",
         number(DINFER_MEMBER(health.shutdown_timeout_ms), 0, hour_ms),
         "for running requests to finish when stopping");
+  t.add("resume_timeout_ms", "resume-timeout-ms", "",
+        number(DINFER_MEMBER(health.resume_timeout_ms), 0, hour_ms),
+        "that running requests wait for the engine after a fault; 0: they end with an error");
   t.section("cpu", "CPU devices");
   t.add("threads", "cpu-threads", "", number(DINFER_MEMBER(cpu.threads), 0, 1024),
         "of each rank; 0: the host's cores shared out", own);

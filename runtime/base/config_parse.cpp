@@ -54,7 +54,15 @@ class reader {
 
  private:
   void complain(std::uint32_t line, const std::string& key, const std::string& what) {
-    problems_.emplace_back(line, fmt::format("{}:{}: {}: {}", config_.file, line, key, what));
+    problems_.emplace_back(
+        line, fmt::format("{}:{}: {}: {}", config_.file, line, shortened(key), shortened(what)));
+  }
+
+  // What a file holds may be long, and is repeated in messages.
+  static std::string shortened(const std::string& text) {
+    constexpr std::size_t most = 400, kept = 150;
+    if (text.size() <= most) return text;
+    return text.substr(0, kept) + " ... " + text.substr(text.size() - kept);
   }
 
   void read_section(const std::string& name, const toml::node& node) {

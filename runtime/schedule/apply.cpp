@@ -73,6 +73,7 @@ std::optional<token_event> scheduler::impl::settle(const flight_entry& entry,
   if (entry.sample) {
     event.tokens = got->tokens;
     seq.tokens.push_back(got->tokens[0].token);
+    seq.interrupted = false;
     waiting_tokens += seq.phase == sequence_phase::waiting;
     ++totals.generation_tokens;
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Requests come and go: admission to the queue, cancellation, restart, counts.
+// Requests come and go: admission to the queue, cancellation, interruption, counts.
 #include "runtime/schedule/scheduler.hpp"
 
 #include "runtime/schedule/scheduler_impl.hpp"
@@ -142,13 +142,9 @@ void scheduler::impl::finish(const sequence_ptr& seq, finish_reason reason) {
   by_id.erase(seq->id);
 }
 
-void scheduler::impl::restart(epoch_id epoch) {
-  config.epoch = epoch;
-  last_step = 0;
+void scheduler::impl::interrupt(const std::string& why) {
   in_flight.clear();
-  releases.clear();
   blocks = make_blocks(config);
-  free_slots = all_slots(config.max_num_seqs);
   for (const sequence_ptr& seq : running) {
     seq->table = {};
     seq->sent.clear();
@@ -156,9 +152,34 @@ void scheduler::impl::restart(epoch_id epoch) {
     enqueue(seq);
   }
   running.clear();
+  releases.clear();
+  std::vector<sequence_ptr> suspects;
   for (const sequence_ptr& seq : waiting) {
+    if (seq->steps > 0 && std::exchange(seq->interrupted, true)) suspects.push_back(seq);
     seq->draws = seq->steps = 0;
     seq->last_step = seq->chosen = seq->retry_step = 0;
+  }
+  free_slots = all_slots(config.max_num_seqs);
+  for (const sequence_ptr& seq : suspects) {
+    finish(seq, finish_reason::error);
+    events.push_back({seq->id, {}, {}, finish_reason::error, {}, seq->used(), why});
+  }
+}
+
+void scheduler::impl::restart(epoch_id epoch, std::span<const std::uint32_t> block_counts) {
+  DINFER_ASSERT(in_flight.empty() && running.empty());
+  DINFER_ASSERT(block_counts.size() == config.groups.size());
+  config.epoch = epoch;
+  last_step = 0;
+  for (std::size_t g = 0; g < block_counts.size(); ++g) config.groups[g].blocks = block_counts[g];
+  blocks = make_blocks(config);
+  const auto most = blocks.capacity() + 1;
+  for (const sequence_ptr& seq : std::vector(waiting.begin(), waiting.end())) {
+    if (seq->length_limit <= most) continue;
+    seq->length_limit = static_cast<std::uint32_t>(most);
+    if (seq->known() <= most) continue;
+    finish(seq, finish_reason::length);  // the cache has become too small for it
+    events.push_back({seq->id, {}, {}, finish_reason::length, {}, seq->used(), {}});
   }
 }
 
@@ -174,7 +195,10 @@ result<std::vector<token_event>> scheduler::apply(const step_result& result) {
   return impl_->apply(result);
 }
 std::vector<token_event> scheduler::take_events() { return std::exchange(impl_->events, {}); }
-void scheduler::restart(epoch_id epoch) { impl_->restart(epoch); }
+void scheduler::interrupt(const std::string& why) { impl_->interrupt(why); }
+void scheduler::restart(epoch_id epoch, std::span<const std::uint32_t> blocks) {
+  impl_->restart(epoch, blocks);
+}
 const scheduler_config& scheduler::config() const noexcept { return impl_->config; }
 
 scheduler_stats scheduler::stats() const {

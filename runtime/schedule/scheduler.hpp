@@ -17,6 +17,8 @@
 //   never preempts: the first in rank among the running goes on in spite of all others.
 // - A preempted sequence keeps its tokens, takes those still in flight, and is let in again once
 //   none is; it never gives other tokens than it would have given alone.
+// - After interrupt() and restart() every sequence gives the tokens that it would have given: none
+//   is told twice, and what was drawn but not told is drawn again.
 // - A request ends with `length` where the cache holds no more of it, even alone.
 // - A prefix is found from the plan after the one that computes it, and the last token of a
 //   sequence that is let in is always computed.
@@ -30,6 +32,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 namespace dinfer::runtime {
@@ -83,9 +87,14 @@ class scheduler {
   // Events of requests that ended without a step: cancelled while waiting or running.
   std::vector<token_event> take_events();
 
-  // The shards start over as `epoch` with empty caches: every running sequence goes back to the
-  // queue with its tokens.
-  void restart(epoch_id epoch);
+  // The shards are gone: plans in flight are forgotten, and every running sequence goes back to the
+  // queue with its tokens. One that was in flight the last time too, and has drawn nothing since,
+  // ends with the error `why`: it may be what breaks the shards. plan() only after restart().
+  void interrupt(const std::string& why);
+
+  // The shards start over as `epoch` with empty caches of so many blocks, one number for each
+  // group.
+  void restart(epoch_id epoch, std::span<const std::uint32_t> blocks);
 
   scheduler_stats stats() const;
   const scheduler_config& config() const noexcept;

@@ -52,7 +52,8 @@ struct scheduler::impl {
   // scheduler.cpp
   result<void> add(generate_request request);
   void cancel(request_id id, finish_reason reason);
-  void restart(epoch_id epoch);
+  void interrupt(const std::string& why);
+  void restart(epoch_id epoch, std::span<const std::uint32_t> block_counts);
   void finish(const sequence_ptr& seq, finish_reason reason);  // from any phase
   void leave_running(sequence& seq);  // gives up its blocks; slot and place are for the caller
   void enqueue(const sequence_ptr& seq);

@@ -3,7 +3,7 @@
 //
 //   waiting --admit--> running --(stop, length, cancel)--> finished
 //      ^                  |
-//      +----preempt-------+      also back: restart
+//      +----preempt-------+      also back: interrupt
 //
 // Positions: 0 .. planned - 1 are computed, or will be by plans in flight. tokens holds what is
 // known; `draws` more tokens will come from plans in flight. At most two draws are open, so the
@@ -41,6 +41,7 @@ struct sequence {
   std::uint32_t cached_tokens = 0;  // of the prompt, when it was first admitted
   std::uint32_t prompt_rows = 0;    // prompt log-probabilities reported
   bool admitted_before = false;
+  bool interrupted = false;  // it was in flight when the shards were lost, and drew nothing since
 
   // What is under way.
   std::uint32_t planned = 0;

@@ -88,6 +88,108 @@ TEST_CASE("a lost node ends every request once; when it is back the group serves
   }
 }
 
+TEST_CASE("streams outlast a node that is back soon enough, with the tokens they would have had") {
+  for (std::uint32_t seed = 1; seed <= 40; ++seed) {
+    INFO("seed " << seed);
+    sim_cluster cluster({.nodes = 3,
+                         .pipeline_parallel_size = 3,
+                         .gateways = 2,
+                         .seed = seed,
+                         .resume_timeout_ms = 2000});
+    cluster.start();
+    std::map<request_id, std::vector<token_id>> prompts;
+    for (int i = 0; i < 12; ++i) {
+      std::vector<token_id> prompt(1 + cluster.random()() % 10, i);
+      prompts[cluster.submit(cluster.random()() % 2, prompt, 30)] = prompt;
+      cluster.run_some(cluster.random()() % 40);
+    }
+    const auto gone = cluster.random()() % 12;
+    cluster.kill_node(1 + seed % 2);
+    cluster.run_some(cluster.random()() % 50);
+    cluster.pass(milliseconds(500));
+    CHECK(cluster.status(0).state == net::engine_state::dead);
+    const auto left = std::next(prompts.begin(), gone)->first;
+    cluster.cancel(left >> 48, left);  // a client that does not wait
+    cluster.restart_node(1 + seed % 2);
+    cluster.pass(milliseconds(2000));
+    count(cluster);
+    for (const auto& [id, prompt] : prompts) {
+      const auto& o = cluster.outcomes().at(id);
+      if (o.rejected || id == left) continue;
+      INFO("request " << id << " " << o.message);
+      CHECK(o.finish == finish_reason::length);
+      CHECK(o.tokens == cluster.expected(prompt, 30));
+    }
+    CHECK(
+        cluster.said(std::string("fault of ") + static_cast<char>('b' + seed % 2) + ": peer_lost"));
+    check_serves(cluster);
+  }
+}
+
+TEST_CASE("streams end with the fault's name when the engine does not serve again in time") {
+  sim_cluster cluster({.nodes = 2, .pipeline_parallel_size = 2, .resume_timeout_ms = 1500});
+  cluster.start();
+  const auto id = cluster.submit(0, {1, 2}, 100);
+  cluster.run_some(60);
+  cluster.kill_node(1);
+  cluster.pass(milliseconds(1400));
+  CHECK(cluster.outcomes().at(id).lasts == 0);
+  cluster.pass(milliseconds(200));
+  const auto& o = cluster.outcomes().at(id);
+  CHECK(o.finish == finish_reason::error);
+  CHECK(o.message.find("node b (rank 1) is lost: ") == 0);
+  CHECK(o.message.find("did not serve again within 1500 ms") != std::string::npos);
+  const auto status = cluster.status(0);
+  CHECK(status.state == net::engine_state::dead);
+  CHECK(status.reason.find("node b (rank 1) is lost: ") == 0);  // beside who is missing
+  CHECK(status.reason.find("b not joined") != std::string::npos);
+  cluster.restart_node(1);
+  cluster.pass(milliseconds(2000));
+  check_serves(cluster);
+}
+
+TEST_CASE("a request that breaks the group each time ends, and the group serves on") {
+  cluster_options options{.nodes = 2, .tensor_parallel_size = 2, .resume_timeout_ms = 5000};
+  options.adjust = [](runtime::fake_options& fake) {
+    if (fake.layout.rank != 1) return;
+    fake.fail_step = [](const runtime::step_plan& plan) -> std::optional<error> {
+      for (const auto& start : plan.starts)
+        if (start.prompt_tokens == 7) return error{errc::device_lost, "seven is poison", {}};
+      return std::nullopt;
+    };
+  };
+  sim_cluster cluster(options);
+  cluster.start();
+  const auto id = cluster.submit(0, {1, 2, 3, 4, 5, 6, 7}, 5);
+  cluster.pass(milliseconds(2000));
+  const auto& o = cluster.outcomes().at(id);
+  CHECK(o.finish == finish_reason::error);
+  CHECK(o.message == "rank 1 (stage 0, node b, fake:0): seven is poison");
+  check_serves(cluster);
+}
+
+TEST_CASE("a drain waits for streams that wait for the engine") {
+  const bool back = GENERATE(true, false);
+  INFO("back " << back);
+  sim_cluster cluster({.nodes = 2, .pipeline_parallel_size = 2, .resume_timeout_ms = 1500});
+  cluster.start();
+  const auto id = cluster.submit(0, {1, 2}, 20);
+  cluster.run_some(60);
+  cluster.kill_node(1);
+  cluster.pass(milliseconds(300));
+  post(cluster.node(0), drain_engine{10'000});
+  cluster.pass(milliseconds(200));
+  CHECK(cluster.exits().empty());
+  if (back) cluster.restart_node(1);
+  cluster.pass(milliseconds(2000));
+  const auto& o = cluster.outcomes().at(id);
+  CHECK(o.lasts == 1);
+  CHECK(o.finish == (back ? finish_reason::length : finish_reason::error));
+  if (back) CHECK(o.tokens == cluster.expected({1, 2}, 20));
+  REQUIRE(!cluster.exits().empty());
+  CHECK(cluster.exits().front() == exit_ok);
+}
+
 TEST_CASE("a fault that names a lost peer waits for the loss of the peer's node") {
   const bool node_dies = GENERATE(true, false);
   INFO("node dies " << node_dies);

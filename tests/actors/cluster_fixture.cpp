@@ -29,6 +29,7 @@ std::shared_ptr<cluster_config> config_of(const cluster_options& options) {
   config->model.max_model_len = options.max_model_len;
   config->health.startup_timeout_ms = 20'000;
   config->health.step_timeout_ms = 5'000;
+  config->health.resume_timeout_ms = options.resume_timeout_ms;
   return config;
 }
 
@@ -58,6 +59,9 @@ sim_cluster::sim_cluster(cluster_options options)
   setup.make_plan = parts_.make_plan;
   setup.detached = false;
   setup.on_stats = [this](const runtime::scheduler_stats& s) { stats_ = s; };
+  setup.on_fault = [this](const std::string& node, const std::string& cause) {
+    lines_.push_back("fault of " + node + ": " + cause);
+  };
   setup.on_progress = setup.on_error = [this](const std::string& line) { lines_.push_back(line); };
   setup.on_ready = setup.on_progress;
   supervisor_ = spawn_state<supervisor>(system_, false, std::move(setup));

@@ -30,6 +30,7 @@ struct cluster_options {
   std::uint32_t blocks = 256;
   std::uint32_t max_model_len = 128;
   std::uint32_t seed = 1;
+  std::uint32_t resume_timeout_ms = 0;
   std::function<void(runtime::fake_options&)> adjust = {};
   // Puts a runner around a rank's fake.
   std::function<std::unique_ptr<runtime::runner>(std::unique_ptr<runtime::runner>,

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// A node of fake devices as a process of its own, for process_test.cpp. The first node's gateway
-// asks for streams as soon as the engine is ready, and again after every failure; what happens goes
-// to stdout, one line each:
+// A node of fake devices as a process of its own, for process_test.cpp; with keep=1 instead a
+// process that keeps a child and prints its id ("child <pid>"), for child_keeper_test.cpp. The
+// first node's gateway asks for streams as soon as the engine is ready, and again after every
+// failure; what happens goes to stdout, one line each:
 //   state <number> <stage>: <reason>    when it changes
 //   streaming                           every request has had a token
 //   last <id> <finish> <message>        a request's last event
 //   say <line>                          what a person would read
 //   exit <code> <reason>
+#include "actors/child_keeper.hpp"
 #include "actors/fake_parts.hpp"
 #include "actors/node_process.hpp"
 
@@ -124,6 +126,11 @@ cluster_config config_of(arguments& args) {
   return config;
 }
 
+int keep() {
+  const child_keeper keeper({{"/bin/sh", "-c", "echo child $$; exec sleep 1000"}}, {});
+  for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+}
+
 int run(arguments args) {
   node_options options;
   options.config = config_of(args);
@@ -168,5 +175,6 @@ int main(int argc, char** argv) {
     if (equals == std::string::npos) return dinfer::actors::exit_bad_config;
     args[text.substr(0, equals)] = text.substr(equals + 1);
   }
+  if (args.contains("keep")) return dinfer::actors::keep();
   return dinfer::actors::run(std::move(args));
 }

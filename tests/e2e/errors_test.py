@@ -48,6 +48,29 @@ CASES = [
     ('devices = ["cpu:0"]', 'devices = ["cpu:0", "cuda:0"]', 9, ["devices", "cpu:0", "cuda:0"]),
     ('devices = ["cpu:0"]', 'devices = ["cuda:0", "cuda:1"]', 9, ["devices", "not in this version"]),
     ("name = \"a\"", "name = ", 6, []),
+    ("name = \"a\"", 'name = "a/b"', 6, ["node[0].name", "letters"]),
+    ("name = \"a\"", 'name = "' + "x" * 900_000 + '"', 6, ["node[0].name", "4096"]),
+    ("name = \"a\"", "x" * 900_000 + " = 1", 6, ["unknown key"]),
+    ("name = \"a\"", 'name = "' + "x" * 1_100_000 + '"', 1, ["1 MB"]),
+    ("name = \"a\"", 'name = "\udcff\udcfe"', 6, ["TOML"]),  # not UTF-8
+    ("name = \"a\"", "", 5, ["node[0].name", '"a"']),
+    ("tensor_parallel_size = 1", "tensor_parallel_size = 1\ntensor_parallel_size = 2", 5, ["TOML"]),
+    ("tensor_parallel_size = 1", "tensor_parallel_size = 1.5", 4, ["tensor_parallel_size", "integer"]),
+    ("tensor_parallel_size = 1", "pipeline_parallel_size = 3", 4, ["pipeline_parallel_size", "devices"]),
+    ("tensor_parallel_size = 1", "pp_layers = 15", 4, ["pp_layers", "array"]),
+    ("tensor_parallel_size = 1", 'isolation = "pod"', 4, ["parallel.isolation", "node, process"]),
+    ("port = 4242", "port = 0\n[[node]]\nname = \"b\"\nport = 4243", 8, ["node[0].port", "4242"]),
+    ("[parallel]", "[[parallel]]", 3, ["[parallel]"]),
+    ("[[node]]", "[node]", 5, ["[[node]]"]),
+    ("[parallel]", "[model]\n[parallel]", 3, ["TOML"]),
+    ("[parallel]", "[cache]\nblock_size = 24\n[parallel]", 4, ["cache.block_size", "power of two"]),
+    ("[parallel]", "[cache]\nfraction = 1.5\n[parallel]", 4, ["cache.fraction", "0 to 1"]),
+    ("[parallel]", "[health]\nresume_timeout_ms = -1\n[parallel]", 4, ["health.resume_timeout_ms", "0 to"]),
+    ('address = "127.0.0.1"', 'address = "0.0.0.0"', 7, ["node[0].address", "dial"]),
+    ('address = "127.0.0.1"', 'address = "a b"', 7, ["node[0].address", "IP address"]),
+    ('devices = ["cpu:0"]', "", 5, ["node[0].devices", "cpu:0"]),
+    ('devices = ["cpu:0"]', "devices = [7]", 9, ["node[0].devices", "string"]),
+    ('devices = ["cpu:0"]', 'devices = ["cpu:0"]\nenv = { "A-B" = "1" }', 10, ["node[0].env", "letters"]),
 ]
 
 
@@ -60,13 +83,14 @@ def bad_configs(folder):
     file = folder / "cluster.conf"
     for i, (before, after, line, words) in enumerate(CASES):
         assert before in GOOD
-        file.write_text(GOOD.replace(before, after, 1))
+        file.write_text(GOOD.replace(before, after, 1), errors="surrogateescape")
         code, text = node("--config", file, "--check")
         assert code == 2, (i, code, text)
         where = f"{file}:{line}:" if line else f"{file}:"
         assert where in text, (i, where, text)
         for word in words:
             assert word in text, (i, word, text)
+        assert all(str(file) in line for line in text.strip().splitlines()) and len(text) < 1000, (i, text[:2000])
         print(text.strip().replace(str(folder) + "/", ""))
     file.write_text(GOOD)
     assert node("--config", file, "--check")[0] == 0

@@ -339,7 +339,10 @@ TEST_CASE("a restart puts running sequences back with their tokens") {
   REQUIRE(s.add(ask(1, 3)));
   step(s);
   const auto lost = s.plan();
-  s.restart(5);
+  s.interrupt("a node is lost");
+  s.check_integrity();
+  CHECK(s.take_events().empty());
+  s.restart(5, std::vector<std::uint32_t>(1, s.config().groups[0].blocks));
   s.check_integrity();
   CHECK(s.apply(answer(*lost)).error().code == errc::mismatch);
   const auto p = s.plan();
@@ -348,6 +351,51 @@ TEST_CASE("a restart puts running sequences back with their tokens") {
   CHECK(p->step == 1);
   CHECK(p->sequences[0].tokens.size() == 4);
   CHECK(p->starts[0].prompt_tokens == 3);
+}
+
+TEST_CASE("a request that is in flight at two faults in a row ends, others go on") {
+  const std::vector<std::uint32_t> blocks{small().groups[0].blocks};
+  const auto fault = [&](scheduler& s, epoch_id epoch) {
+    s.interrupt("the device broke");
+    s.check_integrity();
+    s.restart(epoch, blocks);
+    return s.take_events();
+  };
+  scheduler s(small());
+  REQUIRE(s.add(ask(1, 3)));
+  step(s);
+  REQUIRE(s.plan());
+  CHECK(fault(s, 2).empty());
+  step(s);  // it drew a token: no longer suspect
+  REQUIRE(s.plan());
+  CHECK(fault(s, 3).empty());
+  REQUIRE(s.plan());
+  REQUIRE(s.add(ask(2, 3)));
+  const auto ends = fault(s, 4);
+  REQUIRE(ends.size() == 1);
+  CHECK(ends[0].id == 1);
+  CHECK(ends[0].finish == finish_reason::error);
+  CHECK(ends[0].message == "the device broke");
+  CHECK(ends[0].used.completion_tokens == 2);
+  CHECK(s.stats().waiting == 1);
+  CHECK(s.plan()->starts[0].request == 2);
+}
+
+TEST_CASE("a cache that comes back smaller ends what has no more room in it") {
+  scheduler_config c = small();
+  c.groups = {{8, 0}};
+  scheduler s(c);
+  REQUIRE(s.add(ask(1, c.block_size * 3, 20)));
+  REQUIRE(s.add(ask(2, 2, 20)));
+  step(s);
+  s.interrupt("a node is lost");
+  s.restart(2, std::vector<std::uint32_t>{2});
+  s.check_integrity();
+  const auto ends = s.take_events();
+  REQUIRE(ends.size() == 1);
+  CHECK(ends[0].id == 1);
+  CHECK(ends[0].finish == finish_reason::length);
+  CHECK(s.plan()->starts[0].request == 2);
 }
 
 TEST_CASE("stages share out the running sequences, and a lone one is planned ahead") {

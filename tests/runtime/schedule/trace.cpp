@@ -188,7 +188,11 @@ void player::restart() {
   for (const kv_group_config& g : config_.groups) blocks.push_back(g.blocks);
   results_.clear();
   const epoch_id epoch = scheduler_->config().epoch + 1;
-  scheduler_->restart(epoch);
+  scheduler_->interrupt("interrupted");
+  scheduler_->check_integrity();
+  if (chance(20)) cancel_one();
+  scheduler_->restart(epoch, blocks);
+  take(scheduler_->take_events());
   require(runner_->start_cache(blocks, epoch).has_value(), "start_cache");
   scheduler_->check_integrity();
 }
@@ -244,7 +248,8 @@ void player::compare(const client& c) const {
     require(c.prompt[i].token == c.request.prompt[i + 1], name + "another prompt token");
     require(c.prompt[i].logprob == fake_logprob(before, c.prompt[i].token), name + "logprob");
   }
-  if (c.cancelled) return;
+  if (c.finish == finish_reason::error) require(figures_.restarts > 1, name + "failed");
+  if (c.cancelled || c.finish == finish_reason::error) return;
   require(c.tokens.size() == e.tokens.size(), name + "too few tokens");
   require(c.finish == e.finish, name + "another reason to end");
   require(c.prompt.size() == rows, name + "too few prompt rows");

@@ -76,9 +76,9 @@ void compare(const std::string& path, const std::string& golden) {
 }  // namespace
 
 TEST_CASE("tokenizer.json files give the ids and texts of the reference", "[tokenizer]") {
-  const std::string name =
-      GENERATE("gpt2", "opt", "roberta_spaces", "llama3", "qwen2", "smollm2", "neox", "llama2",
-               "llama2_first", "phi3", "gemma", "metaspace", "unknown", "expressions", "whitespace");
+  const std::string name = GENERATE("gpt2", "opt", "roberta_spaces", "llama3", "qwen2", "smollm2",
+                                    "neox", "llama2", "llama2_first", "phi3", "gemma", "metaspace",
+                                    "unknown", "expressions", "whitespace");
   compare(golden_json(name), name);
 }
 

@@ -59,10 +59,10 @@ void refused(const std::string& json, std::string_view part) {
 }
 
 std::string split(std::string_view expression) {
-  return fmt::format(
-      R"({{"type":"Sequence","pretokenizers":[{{"type":"Split","pattern":{{"Regex":"{}"}},)"
-      R"("behavior":"Isolated"}},{{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}}]}})",
-      expression);
+  return fmt::format(R"({{"type":"Sequence","pretokenizers":[)"
+                     R"({{"type":"Split","pattern":{{"Regex":"{}"}},"behavior":"Isolated"}},)"
+                     R"({{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}}]}})",
+                     expression);
 }
 
 std::string repeat(std::string_view part, int times) {
@@ -156,14 +156,15 @@ TEST_CASE("hostile steps are refused in one line", "[tokenizer]") {
   SECTION("decoder") { refused(with(&file::decoder, R"({"type":"CTC"})"), "decoder: \"CTC\""); }
   SECTION("no decoder") { refused(with(&file::decoder, "null"), "decoder: is missing"); }
   SECTION("unknown bos") {
-    const std::string post = R"({"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}},)"
-                             R"({"Sequence":{"id":"A"}}],"special_tokens":{"x":{"ids":[99]}}})";
+    const std::string post =
+        R"({"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x"}},)"
+        R"({"Sequence":{"id":"A"}}],"special_tokens":{"x":{"ids":[99]}}})";
     refused(with(&file::post, post), "is 99; 0 to 4 fit");
   }
   SECTION("texts that grow") {
     const std::string more = R"({"type":"Replace","pattern":{"String":"a"},"content":"aaaaaaaa"})";
-    refused(with(&file::normalizer, R"({"type":"Sequence","normalizers":[)" + more + "," + more +
-                                        "," + more + "]}"),
+    refused(with(&file::normalizer,
+                 R"({"type":"Sequence","normalizers":[)" + more + "," + more + "," + more + "]}"),
             "normalizers[2]: makes texts too long");
   }
   SECTION("tokens that grow") {

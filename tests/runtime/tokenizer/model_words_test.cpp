@@ -44,7 +44,8 @@ TEST_CASE("a tokeniser that is larger than the model is refused", "[tokenizer]")
   CHECK(refused.error().code == errc::invalid_argument);
   CHECK(refused.error().subject == "model.tokenizer");
   CHECK(refused.error().message.find("97 tokens and the model 96 rows") != std::string::npos);
-  CHECK(open_words(**made_up, "tiny/config.json", "absent.gguf", 96).error().code == errc::not_found);
+  CHECK(open_words(**made_up, "tiny/config.json", "absent.gguf", 96).error().code ==
+        errc::not_found);
 }
 
 TEST_CASE("made-up weights alone have token ids and no words", "[tokenizer]") {

@@ -134,6 +134,7 @@ result<std::unique_ptr<vocabulary>> vocabulary_builder::finish(const token_displ
   words->offsets.push_back(0);
   if (!display.as_spelt()) words->shown_offsets.push_back(0);
   for (token_id id = 0; id < size(); ++id) DINFER_CHECK(append(*words, id, display));
+  words->by_bytes.reserve(in_model_.size());
   for (const auto& [text, id] : in_model_) {
     std::string scratch;
     const bool reachable = !byte_level_ || append_byte_spelling(scratch, text);

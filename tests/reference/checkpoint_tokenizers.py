@@ -184,6 +184,17 @@ def store(name, made, pool):
     (FOLDER / f"{name}.txt").write_text("".join(lines))
 
 
+def published(folder):
+    if (folder / "tokenizer.json").exists():
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if not (folder / "vocab.json").exists():
+        return None
+    made = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
+    made.pre_tokenizer, made.decoder = byte_level(), decoders.ByteLevel()
+    made.add_special_tokens(special("<|endoftext|>"))
+    return made
+
+
 def main():
     pool = read_pool()
     rng = SplitMix(11)
@@ -194,8 +205,8 @@ def main():
         store(name, Tokenizer.from_file(str(FOLDER / f"{name}.json")), pool)
         print(name, made.get_vocab_size())
     for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()) if len(sys.argv) > 1 else []:
-        if (folder / "tokenizer.json").exists():
-            made = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        made = published(folder)
+        if made:
             store(f"real_{folder.name}", made, pool)
             print(folder.name, made.get_vocab_size())
 

@@ -44,11 +44,10 @@ std::vector<std::string> added_of(const std::string& path) {
   return out;
 }
 
-void compare(const std::string& path, const std::string& golden) {
-  const auto words = open_json(path);
+void compare(const tokenizer& words, const std::vector<std::string>& added,
+             const std::string& golden) {
   const auto hashes = golden_hashes("tokenizers/" + golden + ".txt");
   REQUIRE(hashes.size() == 100);
-  const std::vector<std::string> added = added_of(path);
   random_text texts(3);
   for (std::size_t group = 0; group < hashes.size(); ++group) {
     answer_hash hash;
@@ -59,11 +58,11 @@ void compare(const std::string& path, const std::string& golden) {
         text += added[texts.below(added.size())];
         text += texts.next();
       }
-      const auto plain = words->encode(text, true, false);
-      hash.add(words->encode(text, true, true));
+      const auto plain = words.encode(text, true, false);
+      hash.add(words.encode(text, true, true));
       hash.add(plain);
       std::vector<unsigned char> shown;
-      for (const char c : words->decode(plain, false))
+      for (const char c : words.decode(plain, false))
         shown.push_back(static_cast<unsigned char>(c));
       hash.add(shown);
       asked += text + "\n----\n";
@@ -79,7 +78,7 @@ TEST_CASE("tokenizer.json files give the ids and texts of the reference", "[toke
   const std::string name = GENERATE("gpt2", "opt", "roberta_spaces", "llama3", "qwen2", "smollm2",
                                     "neox", "llama2", "llama2_first", "phi3", "gemma", "metaspace",
                                     "unknown", "expressions", "whitespace");
-  compare(golden_json(name), name);
+  compare(*open_json(golden_json(name)), added_of(golden_json(name)), name);
 }
 
 TEST_CASE("published tokenizer.json files give the ids and texts of the reference", "[tokenizer]") {
@@ -88,6 +87,16 @@ TEST_CASE("published tokenizer.json files give the ids and texts of the referenc
     WARN("skipped: DINFER_TEST_TOKENIZERS names no folder");
     return;
   }
-  for (const std::string name : {"llama3", "deepseek"})
-    compare(std::string(folder) + "/" + name + "/tokenizer.json", "real_" + name);
+  for (const std::string name : {"llama3", "deepseek"}) {
+    const std::string path = std::string(folder) + "/" + name + "/tokenizer.json";
+    compare(*open_json(path), added_of(path), "real_" + name);
+  }
+  const temporary_folder gpt2;
+  for (const std::string name : {"vocab.json", "merges.txt"})
+    std::filesystem::copy_file(std::string(folder) + "/gpt2/" + name, gpt2.path(name));
+  gpt2.write("tokenizer_config.json", R"({"eos_token":"<|endoftext|>"})");
+  const auto opened = open_checkpoint_words(gpt2.path(""));
+  INFO((opened ? "" : opened.error().message));
+  REQUIRE(opened);
+  compare(*opened->words, {"<|endoftext|>"}, "real_gpt2");
 }

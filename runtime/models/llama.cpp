@@ -129,8 +129,6 @@ result<void> llama::load(const weight_source& source, kernels::device& device,
 void llama::reserve(kernels::device& device, const forward_limits& limits) {
   kernels::step_limits step;
   step.tokens = limits.tokens;
-  step.sequences = limits.sequences;
-  step.context = limits.context;
   step.query_heads = static_cast<std::int32_t>(layout_.query_heads.size());
   step.kv_heads = static_cast<std::int32_t>(layout_.kv_heads.size());
   step.head_dim = shape_.head_dim;

@@ -31,9 +31,8 @@ using load_progress = std::function<void(std::uint64_t done, std::uint64_t total
 
 // The largest step that a model will be given.
 struct forward_limits {
-  std::int64_t tokens = 0, sequences = 0;
-  std::int64_t rows = 0;     // of logits at a time
-  std::int64_t context = 0;  // keys of one sequence
+  std::int64_t tokens = 0;
+  std::int64_t rows = 0;  // of logits at a time
 };
 
 // Where activations and index arrays of a step live; made by the runner, large enough for

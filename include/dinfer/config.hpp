@@ -28,7 +28,7 @@ struct model_section {
   std::uint32_t max_model_len = 0;  // 0: what the model was trained for
   load_format format = load_format::automatic;
   bool dequantize = false;  // expand quantised weights to dtype at load: more memory, for checks
-  std::string tokenizer;    // a GGUF file whose tokeniser serves; empty: the model's own
+  std::string tokenizer;    // a GGUF file or folder whose tokeniser serves; empty: the model's own
   std::uint64_t seed = 0;   // of made-up weights
 };
 

@@ -18,11 +18,11 @@
 namespace dinfer {
 
 struct engine_options {
-  std::string model_path;                       // a .gguf file, or a directory that holds one
+  std::string model_path;  // a .gguf file, a Hugging Face checkpoint, or a folder that holds one
   load_format format = load_format::automatic;  // random: model_path is a config.json
   std::uint64_t seed = 0;                       // of made-up weights
-  std::string tokenizer;  // a .gguf file whose tokeniser serves; empty: the model's own. Made-up
-                          // models without it take and give token ids alone
+  std::string tokenizer;  // a .gguf file or folder whose tokeniser serves; empty: the model's own.
+                          // Made-up models without it take and give token ids alone
   std::string device = "cpu:0";                  // or "cuda:0"
   dtype_choice dtype = dtype_choice::automatic;  // of activations; automatic: float32 on CPUs,
                                                  // bfloat16 on CUDA

@@ -11,6 +11,7 @@
 #include "runtime/base/config_defaults.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/base/toml_config.hpp"
+#include "runtime/models/generation_config.hpp"
 #include "runtime/models/model.hpp"
 #include "runtime/tokenizer/model_words.hpp"
 #include "runtime/weights/source.hpp"
@@ -113,6 +114,7 @@ result<model_head> read_head(const cluster_config& config) {
   head.served.max_model_len =
       config.model.max_model_len != 0 ? config.model.max_model_len : trained;
   head.served.eos_tokens = shape.eos_tokens;
+  DINFER_TRY(head.served.sampling, runtime::read_sampling_defaults(*source));
   head.served.words = std::move(words.words);
   if (!words.chat_template.empty()) {
     // Without it completions still work: a template that we cannot read is no reason not to start.

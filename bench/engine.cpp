@@ -131,7 +131,6 @@ int main(int argc, char** argv) {
   engine_options options;
   options.device = "cuda:0";
   options.max_num_seqs = 512;
-  options.max_num_batched_tokens = 8192;
   options.prefix_caching = false;
   std::int32_t vocabulary = 49152;
   std::vector<std::string> rows;
@@ -147,6 +146,8 @@ int main(int argc, char** argv) {
     else if (flag == "--vocabulary") vocabulary = std::atoi(value());
     else if (flag == "--max-num-seqs")
       options.max_num_seqs = static_cast<std::uint32_t>(std::atoi(value()));
+    else if (flag == "--max-num-batched-tokens")
+      options.max_num_batched_tokens = static_cast<std::uint32_t>(std::atoi(value()));
     else if (flag == "--eager") options.cuda_graphs = false;
     else if (flag.starts_with("--")) die("no flag " + flag);
     else rows.push_back(flag);

@@ -63,7 +63,7 @@ class gpu_bench {
         noise_(d),
         bytes_per_s_(s.bytes_per_s),
         flops_per_s_(s.flops_per_s) {
-    step_limits most{8192, 512, 8192, query_heads, kv_heads, head_dim, mlp};
+    step_limits most{8192, query_heads, kv_heads, head_dim, mlp};
     d.ops().reserve(most);
     if (bytes_per_s_ == 0) bytes_per_s_ = std::max(3.10e12, reached(1).bytes);
     if (flops_per_s_ == 0) flops_per_s_ = std::max(800e12, reached(8192).flops);

@@ -2,12 +2,12 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
-install(TARGETS dinfer-node dinfer RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS dinfer-node dinfer RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT programs)
 if(DINFER_WITH_CUDA)
-  install(TARGETS dinfer_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(TARGETS dinfer_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT programs)
 endif()
 install(DIRECTORY include/dinfer DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
-install(DIRECTORY conf/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/conf)
+install(DIRECTORY conf/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/conf COMPONENT programs)
 
 set(room ${CMAKE_INSTALL_LIBDIR}/cmake/dinfer)
 install(TARGETS dinfer_words dinfer_kernels dinfer_runtime EXPORT dinfer-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})

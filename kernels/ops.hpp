@@ -131,8 +131,7 @@ struct embed_args {
 
 // The largest step that will come.
 struct step_limits {
-  std::int64_t tokens = 0, sequences = 0;
-  std::int64_t context = 0;  // of one sequence
+  std::int64_t tokens = 0;
   std::int32_t query_heads = 0, kv_heads = 0, head_dim = 0;
   std::int64_t mlp = 0;  // columns that a gate_up weight's linear gives
 };

@@ -63,13 +63,6 @@ __global__ void put_entries_kernel(std::int32_t* table, std::int64_t size,
   if (at >= 0 && at < size) table[at] = entries[2 * i + 1];
 }
 
-__global__ void zero_kernel(std::uint16_t* x, std::int64_t count) {
-  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
-    x[i] = 0;
-  }
-}
-
 }  // namespace
 
 void embed(const embed_job& job, dtype type, cudaStream_t stream) {
@@ -92,14 +85,6 @@ void put_entries(const tensor& table, const tensor& entries, cudaStream_t stream
   const std::int64_t count = entries.elements() / 2;
   launch(put_entries_kernel, dim3(static_cast<unsigned>(divide_up(count, 256))), dim3(256), 0,
          stream, table.as<std::int32_t>(), table.elements(), entries.as<std::int32_t>(), count);
-}
-
-void zero_rows(const tensor& x, std::int64_t first, std::int64_t count, cudaStream_t stream) {
-  const std::int64_t bytes = row_bytes(x.type, x.columns());
-  const std::int64_t words = count * bytes / 2;
-  const std::int64_t blocks = divide_up(words, 256);
-  launch(zero_kernel, dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), dim3(256), 0,
-         stream, x.as<std::uint16_t>() + first * bytes / 2, words);
 }
 
 }  // namespace dinfer::kernels::cuda

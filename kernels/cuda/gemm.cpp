@@ -161,20 +161,11 @@ bool gemm::multiply_swiglu(const product& p) {
   return true;
 }
 
-void gemm::tune(product p, std::span<const std::int64_t> row_counts) {
-  const auto most = p.rows;
-  for (const auto rows : row_counts) {
-    p.rows = rows;
-    if (rows <= 0 || rows > most || !library_takes(p)) continue;
-    if (!table_.contains(shape_of(p, tuning_bucket(rows)))) measure(p);
-  }
-}
-
 // Null: the library knows no way.
 const gemm_choice* gemm::choose(const product& p) {
   const auto found = table_.find(shape_of(p, tuning_bucket(p.rows)));
   const gemm_choice* choice = found == table_.end() ? nullptr : &found->second;
-  if (choice == nullptr && options_.measure && !capturing()) choice = measure(p);
+  if (choice == nullptr && !capturing()) choice = measure(p);
   if (choice != nullptr && (choice->measured_rows == p.rows || fits(p, *choice))) return choice;
   return guess(p);
 }

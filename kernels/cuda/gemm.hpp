@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <map>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -25,7 +24,6 @@ struct gemm_options {
   std::string tuning_directory;  // empty: what is measured is not kept
   std::string device_name;       // goes into the file's name
   bool exact = false;            // every product by multiply_exact; cuBLASLt is not even opened
-  bool measure = true;           // multiply() may measure; else only tune() does
   bool skinny = true;            // multiply_skinny takes part
 };
 
@@ -48,8 +46,6 @@ class gemm {
   void multiply(const product& p);
   // As multiply_skinny_swiglu, where that applies; false, and nothing is done, where it does not.
   bool multiply_swiglu(const product& p);
-  // Measures p with each of these numbers of rows, none above p.rows, that has not been measured.
-  void tune(product p, std::span<const std::int64_t> row_counts);
 
   const tuning_table& tunings() const noexcept { return table_; }
 

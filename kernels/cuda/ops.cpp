@@ -80,9 +80,10 @@ cuda_ops::cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDevi
       hopper_(gpu.major == hopper_major),
       activation_(options.activation.value_or(dtype::bf16)),
       exact_(options.batch_invariant || activation_ == dtype::f32),
-      gemm_space_(exact_ ? buffer() : owner.allocate(gemm::wanted_space_bytes(), false)),
+      // Cleared, for it is also read as it is (gemm.hpp).
+      gemm_space_(exact_ ? buffer() : owner.allocate(gemm::wanted_space_bytes(), true)),
       gemm_(stream, gemm_space_.data(), gemm_space_.bytes(),
-            {options.tuning_directory, gpu.name, exact_, true}),
+            {options.tuning_directory, gpu.name, exact_}),
       uploader_(index, activation_, [&owner](std::size_t bytes) {
         buffer memory = owner.allocate(bytes, false);
         return memory;

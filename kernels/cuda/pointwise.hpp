@@ -73,7 +73,5 @@ void activate(const activate_job& job, dtype type, cudaStream_t stream);
 void gather_rows(const tensor& in, const tensor& rows, const tensor& out, cudaStream_t stream);
 // table[entries[i][0]] = entries[i][1]; an index outside of the table is passed over.
 void put_entries(const tensor& table, const tensor& entries, cudaStream_t stream);
-// Zeros in rows first .. first + count of x, whose rows are a multiple of 2 bytes.
-void zero_rows(const tensor& x, std::int64_t first, std::int64_t count, cudaStream_t stream);
 
 }  // namespace dinfer::kernels::cuda

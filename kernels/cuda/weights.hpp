@@ -38,7 +38,6 @@ class cuda_weight final : public weight {
   weight_role role() const noexcept { return shape_.role; }
   dtype type() const noexcept { return shape_.type; }
   const void* data() const noexcept { return memory_.data(); }
-  std::int64_t leading() const noexcept { return shape_.columns; }  // elements from row to row
   std::int64_t padded_rows() const noexcept { return shape_.padded_rows; }
 
  private:

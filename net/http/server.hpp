@@ -41,6 +41,7 @@ struct served_model {
   std::shared_ptr<const runtime::tokenizer> words;
   std::shared_ptr<const runtime::chat_template> chat;  // null: the model has none
   std::vector<token_id> eos_tokens;
+  sampling_params sampling;  // for what requests leave out
 };
 
 class http_server {

@@ -35,8 +35,9 @@ struct generating_calls::job {
     body = {};
   }
   result<prepared_call> read() const {
-    DINFER_TRY(auto parsed, kind == call_kind::chat ? parse_chat(body) : parse_completion(body));
     const auto& served = *model->served;
+    DINFER_TRY(auto parsed, kind == call_kind::chat ? parse_chat(body, served.sampling)
+                                                    : parse_completion(body, served.sampling));
     DINFER_CHECK(check_model_name(parsed.model, served));
     return prepare(std::move(parsed), served, now_unix, seed);
   }

@@ -148,7 +148,7 @@ void read_sampling(json_fields& f, sampling_params& s) {
   f.number("repetition_penalty", limit::repetition_penalty, s.repetition_penalty);
   std::optional<std::int64_t> value;
   f.integer("top_k", limit::top_k, value);
-  s.top_k = static_cast<std::int32_t>(std::max<std::int64_t>(value.value_or(0), 0));
+  if (value) s.top_k = static_cast<std::int32_t>(std::max<std::int64_t>(*value, 0));
   value.reset();
   f.integer("min_tokens", limit::min_tokens, value);
   s.min_tokens = static_cast<std::uint32_t>(value.value_or(0));
@@ -287,11 +287,12 @@ void read_chat_logprobs(json_fields& f, sampling_params& s) {
 
 }  // namespace
 
-result<generate_call> parse_completion(std::string_view body) {
+result<generate_call> parse_completion(std::string_view body, const sampling_params& defaults) {
   DINFER_TRY(const auto document, json_document::parse(body));
   json_fields f(document.top());
   generate_call call;
   call.kind = call_kind::completion;
+  call.sampling = defaults;
   f.flag("echo", call.echo);
   read_prompts(f, call.prompts);
   read_common(f, call);
@@ -304,11 +305,12 @@ result<generate_call> parse_completion(std::string_view body) {
   return call;
 }
 
-result<generate_call> parse_chat(std::string_view body) {
+result<generate_call> parse_chat(std::string_view body, const sampling_params& defaults) {
   DINFER_TRY(const auto document, json_document::parse(body));
   json_fields f(document.top());
   generate_call call;
   call.kind = call_kind::chat;
+  call.sampling = defaults;
   call.add_special_tokens = false;
   read_messages(f, call.messages);
   read_common(f, call);

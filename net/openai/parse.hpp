@@ -11,8 +11,9 @@
 
 namespace dinfer::net {
 
-result<generate_call> parse_completion(std::string_view body);
-result<generate_call> parse_chat(std::string_view body);
+// `defaults`: of the model, for what a body leaves out.
+result<generate_call> parse_completion(std::string_view body, const sampling_params& defaults = {});
+result<generate_call> parse_chat(std::string_view body, const sampling_params& defaults = {});
 result<tokenize_call> parse_tokenize(std::string_view body);
 result<detokenize_call> parse_detokenize(std::string_view body);
 

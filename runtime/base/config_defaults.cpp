@@ -9,7 +9,7 @@
 namespace dinfer::runtime {
 namespace {
 
-constexpr std::uint32_t cpu_batched_tokens = 512, cuda_batched_tokens = 8192;
+constexpr std::uint32_t cpu_batched_tokens = 512, cuda_batched_tokens = 2048;
 constexpr double cuda_memory_fraction = 0.92;
 
 // The value of an environment variable that names an absolute path; else empty.

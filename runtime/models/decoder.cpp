@@ -175,8 +175,6 @@ result<void> decoder::load(const weight_source& source, kernels::device& device,
 void decoder::reserve(kernels::device& device, const forward_limits& limits) {
   kernels::step_limits step;
   step.tokens = limits.tokens;
-  step.sequences = limits.sequences;
-  step.context = limits.context;
   step.query_heads = static_cast<std::int32_t>(layout_.query_heads.size());
   step.kv_heads = static_cast<std::int32_t>(layout_.kv_heads.size());
   step.head_dim = shape_.head_dim;
@@ -310,6 +308,7 @@ result<weight_estimate> estimate_decoder(const model_shape& shape, const weight_
   for (const char* name :
        {head_norm_name, head_in_name, shape.tied_embeddings ? embedding_name : head_name})
     sizes.head_bytes += stored_bytes_of(source, name);
+  if (shape.tied_embeddings) sizes.tied_bytes = stored_bytes_of(source, embedding_name);
   return sizes;
 }
 

@@ -33,9 +33,8 @@ using load_progress = std::function<void(std::uint64_t done, std::uint64_t total
 
 // The largest step that a model will be given.
 struct forward_limits {
-  std::int64_t tokens = 0, sequences = 0;
-  std::int64_t rows = 0;     // of logits at a time
-  std::int64_t context = 0;  // keys of one sequence
+  std::int64_t tokens = 0;
+  std::int64_t rows = 0;  // of logits at a time
 };
 
 // Where activations and index arrays of a step live; made by the runner, large enough for
@@ -86,8 +85,8 @@ class model {
 struct weight_estimate {
   std::vector<std::uint64_t> layer_bytes;  // whole layers, all ranks of a stage together
   std::uint64_t embedding_bytes = 0;       // with learnt positions
-  std::uint64_t head_bytes =
-      0;  // norm and head; a tied head counts here too when it lies on another stage
+  std::uint64_t head_bytes = 0;            // norm and head, a tied one too
+  std::uint64_t tied_bytes = 0;            // of these, what a first stage has as its embedding
 };
 
 // A tensor that a whole model reads, of this row-major shape.

@@ -4,6 +4,7 @@
 #include "runtime/models/model_config.hpp"
 
 #include "runtime/models/config_json.hpp"
+#include "runtime/models/generation_config.hpp"
 #include "runtime/models/gguf_keys.hpp"
 #include "runtime/models/model.hpp"
 #include "runtime/weights/random_source.hpp"
@@ -45,9 +46,8 @@ result<model_shape> read_config_shape(const weight_source& source, std::string_v
   DINFER_TRY(model_shape shape,
              parse_config_json(config, std::string(config_json_key),
                                std::string(source.text(model_name_key).value_or(""))));
-  constexpr std::string_view generation = "generation_config.json";
-  if (const auto text = source.text(generation))
-    DINFER_CHECK(add_generation_eos(*text, std::string(generation), shape));
+  if (const auto text = source.text(generation_config_key))
+    DINFER_CHECK(add_generation_eos(*text, std::string(generation_config_key), shape));
   return shape;
 }
 

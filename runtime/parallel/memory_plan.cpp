@@ -109,9 +109,14 @@ std::uint64_t planned_weight_bytes(const model_shape& shape, const rank_layout& 
   if (layout.first())
     tables += stored ? weights.embedding_bytes
                      : table_elements(shape, shape.learnt_positions) * rules.matrix_bytes;
-  // On a single stage a tied head is the embedding that is there already.
-  const bool shared = shape.tied_embeddings && layout.first();
-  if (layout.last() && !shared) tables += stored ? weights.head_bytes : table;
+  if (layout.last()) {
+    // On a single stage a tied head is the embedding that is there already.
+    const bool shared = shape.tied_embeddings && layout.first();
+    const std::uint64_t twice =
+        stored ? weights.tied_bytes
+               : product(shape.vocabulary, shape.table_columns()) * rules.matrix_bytes;
+    tables += (stored ? weights.head_bytes : table) - (shared ? twice : 0);
+  }
   bytes += share(tables, static_cast<double>(layout.vocabulary.size()), shape.vocabulary);
   if (stored) return bytes;
   // Vectors stay f32, and most of them are the same on every rank.

@@ -21,7 +21,7 @@ shard_steps::shard_steps(kernels::device& device, model& m, rank_links& links,
       tokens_(std::max<std::int64_t>(limits.batched_tokens, rows_)),
       shard_rows_(std::move(shard_rows)),
       inputs_(device, limits, static_cast<std::uint32_t>(rows_), options.timeout) {
-  model_->reserve(device, {tokens_, rows_, rows_, limits.model_len});
+  model_->reserve(device, {tokens_, rows_});
   make_feed();  // now, so that its memory is taken before the cache is sized
   const std::int64_t row = kernels::row_bytes(device.traits().activation, model_->shape().hidden);
   hidden_ = device.allocate(static_cast<std::size_t>(tokens_ * row), true);

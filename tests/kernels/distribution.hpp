@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// 100,000 draws under any filter against the distribution that float64 gives, by Pearson's
+// Many draws under any filter against the distribution that float64 gives, by Pearson's
 // chi-square at a significance of 1e-6, at which a right sampler fails once in a million such
 // tests; the seeds are fixed, so a failure is a change. Tokens outside the filter must never be
 // drawn.
@@ -63,10 +63,9 @@ inline double chi_square_limit(double k) {
   return k * c * c * c;
 }
 
-// 100,000 draws on `d`, `batch` at a time.
+// `draws` draws on `d`, `batch` at a time.
 inline void check_draws(kernels::device& d, const char* name, const sampling_params& params,
-                        std::int64_t vocabulary, int batch) {
-  constexpr int draws = 100'000;
+                        std::int64_t vocabulary, int batch, int draws = 100'000) {
   random_numbers random(static_cast<std::uint64_t>(vocabulary));
   const auto s = d.ops().make_sampler(static_cast<std::uint32_t>(batch), vocabulary);
   const auto logits = random.floats(vocabulary, -3, 4);

@@ -197,6 +197,15 @@ def write_checkpoint(folder, config, tensors, shards=1):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index) + "\n")
 
 
+def write_words(folder, vocabulary):
+    """A tokenizer whose ids all have a word: the 256 bytes in GPT-2's alphabet, then numbered ones."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = plain + [256 + i for i in range(256 - len(plain))]
+    words = [chr(letter) for letter in letters] + [f"w{i}" for i in range(256, vocabulary)]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+
+
 def interleaved(matrix, heads):
     """Rows of queries or keys, so that pairs which turn together lie side by side: GGUF's order for llama."""
     return matrix.reshape(heads, 2, -1, matrix.shape[-1]).swapaxes(1, 2).reshape(matrix.shape)
@@ -310,6 +319,7 @@ def write_all(folder):
     for family, make in FAMILIES.items():
         config, tensors = make()
         write_checkpoint(folder / family / "single", config, tensors)
+        write_words(folder / family / "single", config["vocab_size"])
         write_checkpoint(folder / family / "sharded", config, tensors, 3)
         if config["model_type"] != "opt":
             write_gguf(folder / family / f"{family}.gguf", gguf_metadata(config), gguf_tensors(config, tensors))

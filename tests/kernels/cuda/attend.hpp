@@ -51,8 +51,6 @@ inline std::vector<float> attend(kernels::device& d, kernels::dtype type, const 
 inline void reserve(kernels::device& d, const head_shape& w) {
   kernels::step_limits limits;
   limits.tokens = 8192;
-  limits.sequences = 64;
-  limits.context = 8192;
   limits.query_heads = w.query_heads();
   limits.kv_heads = w.kv_heads();
   limits.head_dim = w.head_dim;

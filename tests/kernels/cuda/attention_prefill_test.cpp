@@ -9,9 +9,6 @@ using namespace dinfer::tests;
 
 namespace {
 
-// DINFER_TEST_BRIEF=1, for tools that slow a kernel down a thousand times: a few shapes.
-bool brief() { return std::getenv("DINFER_TEST_BRIEF") != nullptr; }
-
 std::vector<head_shape> shapes() {
   if (brief()) {
     return {{{4, 4}, 128, 32, 0, dtype::bf16},

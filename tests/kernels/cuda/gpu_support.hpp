@@ -27,6 +27,16 @@
 
 namespace dinfer::tests {
 
+// DINFER_TEST_BRIEF=1, for tools that slow a kernel down a thousand times: a few shapes.
+inline bool brief() { return std::getenv("DINFER_TEST_BRIEF") != nullptr; }
+
+// All of them, or the first two when brief.
+template <class T>
+std::vector<T> few(std::vector<T> all) {
+  if (brief() && all.size() > 2) all.erase(all.begin() + 2, all.end());
+  return all;
+}
+
 // "cuda:0", or null once "skipped: <why>" is printed. Under DINFER_TEST_GPU=1 null is a failure.
 inline std::unique_ptr<kernels::device> open_gpu(kernels::device_options options) {
   auto opened = kernels::open_device("cuda:0", options);

@@ -67,6 +67,9 @@ struct layer {
   std::unique_ptr<weight> on_gpu, on_cpu, gpu_bias, cpu_bias;
 };
 
+using sizes = std::vector<std::pair<std::int64_t, std::int64_t>>;
+using counts = std::vector<std::int64_t>;
+
 std::string name_of(dtype type, bool invariant, std::int64_t n, std::int64_t k) {
   std::ostringstream text;
   text << info(type).name << (invariant ? " batch invariant" : "") << " n " << n << " k " << k;
@@ -98,18 +101,18 @@ void for_devices(Fn&& fn) {
 TEST_CASE("linear agrees with the CPU in every shape", "[gpu]") {
   auto random = seeded(201);
   for_devices([&](device& gpu, device& cpu, dtype type, bool invariant) {
-    for (const auto& [n, k] : {std::pair<std::int64_t, std::int64_t>{1, 32},
-                               {576, 576},
-                               {96, 64},
-                               {33, 288},
-                               {100, 77},
-                               {50, 5},
-                               {1000, 136},
-                               {2048, 1032}}) {
+    for (const auto& [n, k] : few(sizes{{96, 64},
+                                        {33, 288},
+                                        {1, 32},
+                                        {576, 576},
+                                        {100, 77},
+                                        {50, 5},
+                                        {1000, 136},
+                                        {2048, 1032}})) {
       const stored_matrix stored(type, n, k, random);
       const auto slice = stored.slice();
       const layer l(gpu, cpu, {&slice, 1}, weight_role::matrix, {});
-      for (const std::int64_t rows : {1, 2, 3, 8, 9, 16, 17, 63, 130, 600}) {
+      for (const auto rows : few(counts{3, 17, 1, 2, 8, 9, 16, 63, 130, 600})) {
         if (rows * n * k > 400'000'000) continue;
         const auto x = rounded(random.floats(rows * k), type);
         l.check(name_of(type, invariant, n, k), x, rows, activation::none, type, bound_of(type));
@@ -125,7 +128,7 @@ TEST_CASE("linear with few rows of long k agrees with the CPU", "[gpu]") {
     const stored_matrix stored(type, n, k, random);
     const auto slice = stored.slice();
     const layer l(gpu, cpu, {&slice, 1}, weight_role::matrix, {});
-    for (std::int64_t rows = 1; rows <= 17; ++rows) {
+    for (std::int64_t rows = 1; rows <= (brief() ? 1 : 17); ++rows) {
       const auto x = rounded(random.floats(rows * k), type);
       l.check(name_of(type, invariant, n, k), x, rows, activation::none, type, bound_of(type));
     }
@@ -135,13 +138,13 @@ TEST_CASE("linear with few rows of long k agrees with the CPU", "[gpu]") {
 TEST_CASE("linear applies bias and activation as the CPU does", "[gpu]") {
   auto random = seeded(203);
   for_devices([&](device& gpu, device& cpu, dtype type, bool invariant) {
-    for (const auto& [n, k] : {std::pair<std::int64_t, std::int64_t>{64, 64}, {77, 40}, {50, 33}}) {
+    for (const auto& [n, k] : few(sizes{{64, 64}, {77, 40}, {50, 33}})) {
       const stored_matrix stored(type, n, k, random);
       const auto slice = stored.slice();
       const layer l(gpu, cpu, {&slice, 1}, weight_role::matrix, random.floats(n, -3, 3));
       for (const auto act :
            {activation::none, activation::relu, activation::gelu, activation::gelu_tanh}) {
-        for (const std::int64_t rows : {1, 5, 40}) {
+        for (const auto rows : few(counts{5, 40, 1})) {
           const auto x = rounded(random.floats(rows * k, -0.3F, 0.3F), type);
           l.check(name_of(type, invariant, n, k), x, rows, act, type, bound_of(type));
         }
@@ -153,17 +156,13 @@ TEST_CASE("linear applies bias and activation as the CPU does", "[gpu]") {
 TEST_CASE("a gate_up weight gives silu(gate) * up as on the CPU", "[gpu]") {
   auto random = seeded(204);
   for_devices([&](device& gpu, device& cpu, dtype type, bool invariant) {
-    for (const auto& [f, k] : {std::pair<std::int64_t, std::int64_t>{16, 64},
-                               {96, 128},
-                               {37, 64},
-                               {1536, 576},
-                               {344, 136},
-                               {40, 33}}) {
+    for (const auto& [f, k] :
+         few(sizes{{96, 128}, {37, 64}, {16, 64}, {1536, 576}, {344, 136}, {40, 33}})) {
       const stored_matrix gate(type, f, k, random), up(type, f, k, random);
       const std::vector<weight_slice> slices{gate.slice(), up.slice()};
       const layer l(gpu, cpu, slices, weight_role::gate_up, {});
       CHECK(l.on_gpu->rows() == 2 * f);
-      for (const std::int64_t rows : {1, 4, 8, 9, 33, 260}) {
+      for (const auto rows : few(counts{4, 33, 1, 8, 9, 260})) {
         const auto x = rounded(random.floats(rows * k, -0.2F, 0.2F), type);
         l.check(name_of(type, invariant, f, k), x, rows, activation::swiglu, type, bound_of(type));
       }
@@ -174,12 +173,11 @@ TEST_CASE("a gate_up weight gives silu(gate) * up as on the CPU", "[gpu]") {
 TEST_CASE("an embedding serves as the head, with logits in f32", "[gpu]") {
   auto random = seeded(205);
   for_devices([&](device& gpu, device& cpu, dtype type, bool invariant) {
-    for (const auto& [n, k] :
-         {std::pair<std::int64_t, std::int64_t>{1000, 576}, {777, 64}, {4096, 130}}) {
+    for (const auto& [n, k] : few(sizes{{777, 64}, {1000, 576}, {4096, 130}})) {
       const stored_matrix stored(type, n, k, random);
       const auto slice = stored.slice();
       const layer l(gpu, cpu, {&slice, 1}, weight_role::embedding, {});
-      for (const std::int64_t rows : {1, 3, 8, 20, 70}) {
+      for (const auto rows : few(counts{3, 20, 1, 8, 70})) {
         const auto x = rounded(random.floats(rows * k), type);
         // Nothing is rounded on the way: the bound of f32, for every type.
         l.check(name_of(type, invariant, n, k), x, rows, activation::none, dtype::f32,
@@ -193,9 +191,8 @@ TEST_CASE("a row's bits do not depend on the other rows where that is promised",
   auto random = seeded(206);
   for_devices([&](device& gpu, device&, dtype type, bool invariant) {
     if (type != dtype::f32 && !invariant) return;
-    for (const auto& [n, k] :
-         {std::pair<std::int64_t, std::int64_t>{2048, 576}, {99, 77}, {1024, 1032}}) {
-      const std::int64_t rows = 300;
+    for (const auto& [n, k] : few(sizes{{99, 77}, {256, 136}, {2048, 576}, {1024, 1032}})) {
+      const std::int64_t rows = brief() ? 40 : 300;
       const stored_matrix first(type, n, k, random), second(type, n, k, random);
       const std::vector<weight_slice> slices{first.slice(), second.slice()};
       const auto matrix = ready(gpu, slices[0], weight_role::matrix);
@@ -208,7 +205,7 @@ TEST_CASE("a row's bits do not depend on the other rows where that is promised",
         c.columns = n;
         c.out = swiglu ? type : dtype::f32;
         const auto all = run_linear(gpu, c, x, rows);
-        for (const std::int64_t cut : {1, 3, 8, 16, 17, 64, 129}) {
+        for (const auto cut : few(counts{3, 17, 1, 8, 16, 64, 129})) {
           std::vector<float> pieces;
           for (std::int64_t r = 0; r < rows; r += cut) {
             const auto count = std::min(cut, rows - r);
@@ -229,10 +226,10 @@ TEST_CASE("a row's bits do not depend on the other rows where that is promised",
 TEST_CASE("what linear measured is found again, and gives the same bits", "[gpu]") {
   auto random = seeded(207);
   const temporary_folder folder;
-  const std::int64_t n = 1536, k = 1024;
+  const std::int64_t n = brief() ? 64 : 1536, k = brief() ? 128 : 1024;
   const stored_matrix stored(dtype::bf16, n, k, random);
   const auto slice = stored.slice();
-  const std::vector<std::int64_t> all_rows{1, 16, 200, 700};
+  const auto all_rows = few(counts{1, 16, 200, 700});
   const auto x = rounded(random.floats(700 * k), dtype::bf16);
   std::vector<std::vector<float>> right;
   for (const int opening : {0, 1}) {

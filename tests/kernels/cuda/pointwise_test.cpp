@@ -239,8 +239,6 @@ TEST_CASE("linear's bias and activations on a GPU agree with the CPU", "[gpu]") 
           args.out = out;
           step_limits limits;
           limits.tokens = rows;
-          limits.sequences = 1;
-          limits.context = 256;
           limits.query_heads = limits.kv_heads = 1;
           limits.head_dim = 64;
           limits.mlp = n;

@@ -327,22 +327,6 @@ TEST_CASE("what cuBLASLt is not asked for") {
   CHECK(fake.asked == 0);
 }
 
-TEST_CASE("tune() measures what is asked for and not known") {
-  fake = {};
-  problem it(16, 24, 40);
-  gemm_options options;
-  options.measure = false;
-  gemm g(nullptr, space, space_bytes, options);
-  g.multiply(it.over(16));
-  CHECK(g.tunings().empty());
-  const std::vector<std::int64_t> rows{1, 4, 16, 16, 17, 512};
-  g.tune(it.over(16), rows);
-  CHECK(g.tunings().size() == 3);
-  fake.asked = 0;
-  g.tune(it.over(16), rows);
-  CHECK(fake.asked == 0);
-}
-
 TEST_CASE("what was measured is kept in a file, beside what others measured") {
   fake = {};
   const temporary_folder folder;

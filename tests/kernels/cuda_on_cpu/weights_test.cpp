@@ -73,7 +73,7 @@ std::vector<float> contents(const cuda::cuda_weight& w) {
   const auto* bytes = static_cast<const std::byte*>(w.data());
   return decode(
       w.type(),
-      {bytes, static_cast<std::size_t>(row_bytes(w.type(), w.padded_rows() * w.leading()))});
+      {bytes, static_cast<std::size_t>(row_bytes(w.type(), w.padded_rows() * w.columns()))});
 }
 
 weight_slice part(const stored_matrix& m, std::int64_t row_begin, std::int64_t row_end,

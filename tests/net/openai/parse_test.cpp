@@ -257,6 +257,27 @@ TEST_CASE("whole numbers may be written with a fraction of zero") {
   CHECK(call->n == 2);
 }
 
+TEST_CASE("what a request leaves out is drawn as the model's own settings say") {
+  sampling_params defaults;
+  defaults.temperature = 0.6F;
+  defaults.top_p = 0.9F;
+  defaults.top_k = 40;
+  defaults.repetition_penalty = 1.1F;
+  const auto left_out = net::parse_completion(R"({"prompt":"x"})", defaults);
+  REQUIRE(left_out);
+  CHECK(left_out->sampling.temperature == 0.6F);
+  CHECK(left_out->sampling.top_p == 0.9F);
+  CHECK(left_out->sampling.top_k == 40);
+  CHECK(left_out->sampling.repetition_penalty == 1.1F);
+  const auto said = net::parse_chat(
+      "{" + chat_base + R"(,"temperature":0,"top_p":1,"top_k":-1,"repetition_penalty":1})",
+      defaults);
+  REQUIRE(said);
+  CHECK(said->sampling.greedy());
+  CHECK_FALSE(said->sampling.filtered());
+  CHECK_FALSE(said->sampling.penalised());
+}
+
 TEST_CASE("fields nobody knows are listed, a few of them") {
   const auto call = net::parse_completion(R"({"prompt":"x","alpha":1,"user":"u","beta":null})");
   REQUIRE(call);

@@ -245,7 +245,7 @@ TEST_CASE("keys that are left open mean what suits the devices", "[config]") {
   REQUIRE(gpu);
   REQUIRE(check_config(*gpu));
   CHECK(on_cuda(*gpu));
-  CHECK(batched_tokens(*gpu) == 8192);
+  CHECK(batched_tokens(*gpu) == 2048);
   CHECK(activation_type(*gpu) == kernels::dtype::bf16);
   CHECK(memory_fraction(*gpu) == 0.92);
   CHECK(gpu->cuda.graphs);

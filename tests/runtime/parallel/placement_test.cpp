@@ -217,15 +217,15 @@ TEST_CASE("a GPU's bytes are those of its own way to compute", "[parallel][place
   const auto rank = rank_with(dtype_choice::automatic);
   // 32 x 416 and 2 x 1002 MiB of matrices in 16 bits; 65 norms of 4096 in 32.
   CHECK(rank.weight_bytes == (32 * 416 + 2 * 1002) * mib + 65 * 4096 * 4);
-  // 8192 tokens: 3 x 4096, (32 + 2 x 8 + 32) x 128 and 14336 elements of 2 bytes each, and two rows
+  // 2048 tokens: 3 x 4096, (32 + 2 x 8 + 32) x 128 and 14336 elements of 2 bytes each, and two rows
   // of 4096 for each of 256 sequences.
   CHECK(rank.steps.activations ==
-        (std::uint64_t{12'288 + 10'240 + 14'336} * 8192 + 2 * 4096 * 256) * 2);
+        (std::uint64_t{12'288 + 10'240 + 14'336} * 2048 + 2 * 4096 * 256) * 2);
   CHECK(rank.steps.logits == std::uint64_t{128'256} * 256 * 4);
   // Counts of 2 bytes a slot and word, 16 KiB more a slot; 168 bytes for each row that is drawn.
-  CHECK(rank.steps.sampler == std::uint64_t{256} * (2 * 128'256 + 16'384) + 8192 * 168);
-  // Gate and up of 8192 tokens; 96 and 32 MiB of GEMMs and attention.
-  CHECK(rank.steps.workspace == std::uint64_t{2 * 14'336} * 8192 * 2 + 128 * mib);
+  CHECK(rank.steps.sampler == std::uint64_t{256} * (2 * 128'256 + 16'384) + 2048 * 168);
+  // Gate and up of 2048 tokens; 96 and 32 MiB of GEMMs and attention.
+  CHECK(rank.steps.workspace == std::uint64_t{2 * 14'336} * 2048 * 2 + 128 * mib);
   CHECK(rank.steps.reserve == 1536 * mib);
   // 2 x 32 layers x 8 heads x 128 x 32 tokens x 2 bytes a block.
   CHECK(rank.cache_bytes % (4 * mib) == 0);

@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 #include <string_view>
 
@@ -74,6 +75,9 @@ result<model_shape> read_model_shape(const weight_source& source) {
   DINFER_TRY(model_shape shape,
              config ? read_config_shape(source, *config) : read_gguf_shape(source));
   DINFER_CHECK(refuse_unknown_tensors(source, shape));
+  for (const stored_tensor& tensor : source.tensors())
+    if (std::string_view(tensor.name).ends_with(".ffn_down.weight"))
+      shape.mlp_block = std::max(shape.mlp_block, kernels::info(tensor.type).block_elements);
   return shape;
 }
 

@@ -32,6 +32,7 @@ struct model_shape {
   std::int32_t hidden = 0;
   std::int32_t heads = 0, kv_heads = 0, head_dim = 0;
   std::int32_t mlp = 0;
+  std::int32_t mlp_block = 32;  // columns of its second matrix that a cut does not part
   std::int32_t vocabulary = 0;
   std::int32_t max_positions = 0;
   float norm_epsilon = 1e-5F;

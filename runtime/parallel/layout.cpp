@@ -14,10 +14,14 @@
 namespace dinfer::runtime {
 namespace {
 
-constexpr std::int64_t mlp_block = 32;  // columns: what a quantised block covers
-
 std::int64_t blocks_of(std::int64_t elements, std::int64_t block) noexcept {
   return (elements + block - 1) / block;
+}
+
+// Columns of the MLP that stay together: a block as it is stored, or 32 where those are too few.
+std::int64_t mlp_unit(const model_shape& shape, std::int64_t tp) noexcept {
+  constexpr std::int64_t smallest = 32;
+  return tp <= blocks_of(shape.mlp, shape.mlp_block) ? shape.mlp_block : smallest;
 }
 
 // Query heads that share a KV head.
@@ -44,8 +48,9 @@ void lay_out_heads(const model_shape& shape, rank_layout& rank) {
 }
 
 void lay_out_mlp(const model_shape& shape, rank_layout& rank) {
-  const range blocks = split_evenly(blocks_of(shape.mlp, mlp_block), rank.tp_size, rank.tp_rank);
-  rank.mlp = {blocks.begin * mlp_block, std::min<std::int64_t>(blocks.end * mlp_block, shape.mlp)};
+  const std::int64_t unit = mlp_unit(shape, rank.tp_size);
+  const range units = split_evenly(blocks_of(shape.mlp, unit), rank.tp_size, rank.tp_rank);
+  rank.mlp = {units.begin * unit, std::min<std::int64_t>(units.end * unit, shape.mlp)};
 }
 
 void lay_out_vocabulary(const model_shape& shape, rank_layout& rank) {
@@ -57,10 +62,9 @@ void lay_out_vocabulary(const model_shape& shape, rank_layout& rank) {
 // What keeps `tp` ranks from each having something to do; empty when nothing does.
 std::string obstacle(const model_shape& shape, std::int64_t tp) {
   if (tp > shape.heads) return fmt::format("the model has {} attention heads", shape.heads);
-  const std::int64_t blocks = blocks_of(shape.mlp, mlp_block);
-  if (tp > blocks)
-    return fmt::format("the model's MLP has {} columns, {} blocks of {}", shape.mlp, blocks,
-                       mlp_block);
+  const std::int64_t unit = mlp_unit(shape, tp), units = blocks_of(shape.mlp, unit);
+  if (tp > units)
+    return fmt::format("the model's MLP has {} columns, {} blocks of {}", shape.mlp, units, unit);
   if ((tp - 1) * blocks_of(shape.vocabulary, tp) >= shape.vocabulary)
     return fmt::format("the model's vocabulary has {} rows", shape.vocabulary);
   return {};

@@ -8,10 +8,10 @@
 #include "runtime/models/config_json.hpp"
 #include "runtime/models/model.hpp"
 #include "runtime/weights/fingerprint.hpp"
+#include "runtime/weights/tensor_index.hpp"
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <system_error>
@@ -76,35 +76,19 @@ class random_source final : public weight_source {
  public:
   random_source(std::string text, std::string name, std::uint64_t seed,
                 std::vector<stored_tensor> tensors)
-      : text_(std::move(text)), name_(std::move(name)), seed_(seed), tensors_(std::move(tensors)) {
-    for (const stored_tensor& t : tensors_) by_name_.push_back(&t);
-    std::sort(by_name_.begin(), by_name_.end(), [](auto* a, auto* b) { return a->name < b->name; });
-  }
-  random_source(const random_source&) = delete;
-  random_source& operator=(const random_source&) = delete;
+      : text_(std::move(text)),
+        name_(std::move(name)),
+        seed_(seed),
+        tensors_(std::move(tensors)),
+        by_name_(tensors_) {}
 
   const std::vector<stored_tensor>& tensors() const noexcept override { return tensors_; }
   const stored_tensor* find(std::string_view name) const noexcept override {
-    const auto at =
-        std::lower_bound(by_name_.begin(), by_name_.end(), name,
-                         [](const stored_tensor* t, std::string_view n) { return t->name < n; });
-    return at != by_name_.end() && (*at)->name == name ? *at : nullptr;
+    return by_name_.find(name);
   }
   std::optional<std::string_view> text(std::string_view key) const override {
     if (key == config_json_key) return text_;
     if (key == model_name_key) return name_;
-    return std::nullopt;
-  }
-  std::optional<std::int64_t> integer(std::string_view) const override { return std::nullopt; }
-  std::optional<double> number(std::string_view) const override { return std::nullopt; }
-  std::optional<bool> boolean(std::string_view) const override { return std::nullopt; }
-  std::optional<std::span<const std::string_view>> texts(std::string_view) const override {
-    return std::nullopt;
-  }
-  std::optional<std::vector<std::int64_t>> integers(std::string_view) const override {
-    return std::nullopt;
-  }
-  std::optional<std::vector<double>> numbers(std::string_view) const override {
     return std::nullopt;
   }
   std::string_view format() const noexcept override { return config_json_key; }
@@ -118,7 +102,7 @@ class random_source final : public weight_source {
   std::string text_, name_;
   std::uint64_t seed_;
   std::vector<stored_tensor> tensors_;
-  std::vector<const stored_tensor*> by_name_;
+  tensor_index by_name_;
 };
 
 }  // namespace

@@ -13,6 +13,8 @@ namespace dinfer::runtime {
 
 class tensor_index {
  public:
+  tensor_index(const tensor_index&) = delete;
+  tensor_index& operator=(const tensor_index&) = delete;
   // `tensors` stay where they are as long as this is asked.
   explicit tensor_index(const std::vector<stored_tensor>& tensors) {
     by_name_.reserve(tensors.size());

@@ -160,6 +160,26 @@ TEST_CASE("quantised weights compute what the same weights compute dequantised")
   check_same_bits(quantised, expanded);
 }
 
+// Four ranks cut attention's output and, having two super-blocks for four, the MLP inside of them.
+TEST_CASE("super-blocks are cut where the ranks want it") {
+  tiny_llama_options o;
+  o.matrices = kernels::dtype::q4_k;
+  o.layers = 2;
+  o.hidden = 256;
+  o.heads = 4;
+  o.kv_heads = 2;
+  o.head_dim = 64;
+  o.mlp = 512;
+  const tiny_llama model(o);
+  for (const std::uint32_t tp : {1U, 2U, 4U}) {
+    CAPTURE(tp);
+    rank_cluster cluster(options_for(model), tp, {2});
+    auto sequences = three_prompts();
+    run_script(cluster, sequences, 3);
+    for (const auto& s : sequences) check_against(model, s);
+  }
+}
+
 TEST_CASE("sampled tokens do not depend on the number of ranks") {
   const tiny_llama model({});
   auto draw = [&](std::uint32_t tp, const std::vector<std::uint32_t>& stages) {

@@ -82,6 +82,41 @@ stored_values random_q4_1(std::size_t count, std::mt19937_64& random) {
   return out;
 }
 
+// Super-blocks of 256: scale, minimum, eight 6-bit scales and minima in twelve bytes, then nibbles:
+// of each 64 elements the first half in the low ones.
+stored_values random_q4_k(std::size_t count, std::mt19937_64& random) {
+  stored_values out;
+  for (std::size_t block = 0; block < count / 256; ++block) {
+    const int scale = -10 - static_cast<int>(random() % 2), minimum = scale + 3;
+    put(out.data, half_power(scale), 2);
+    put(out.data, half_power(minimum), 2);
+    std::array<unsigned, 8> scales{}, minima{};
+    std::array<unsigned, 12> packed{};
+    for (std::size_t j = 0; j < 8; ++j) {
+      scales[j] = 20 + static_cast<unsigned>(random() % 44);
+      minima[j] = scales[j];
+      packed[j < 4 ? j : j + 4] |= j < 4 ? scales[j] : (scales[j] & 15) | (minima[j] & 15) << 4;
+      if (j < 4) packed[j + 4] |= minima[j];
+      else packed[j - 4] |= scales[j] >> 4 << 6, packed[j] |= minima[j] >> 4 << 6;
+    }
+    for (const unsigned byte : packed) put(out.data, byte, 1);
+    std::array<double, 256> values{};
+    for (std::size_t i = 0; i < 128; ++i) {
+      const auto low = static_cast<int>(random() % 16), high = static_cast<int>(random() % 16);
+      put(out.data, static_cast<std::uint64_t>(low | high << 4), 1);
+      const std::size_t first = i / 32 * 64 + i % 32;
+      const auto value = [&](int q, std::size_t at) {
+        return std::ldexp(q * static_cast<int>(scales[at / 32]), scale) -
+               std::ldexp(static_cast<int>(minima[at / 32]), minimum);
+      };
+      values[first] = value(low, first);
+      values[first + 32] = value(high, first + 32);
+    }
+    out.values.insert(out.values.end(), values.begin(), values.end());
+  }
+  return out;
+}
+
 std::string fresh_path() {
   static std::atomic<int> counter{0};
   const auto name = "tiny_llama_" + std::to_string(::getpid()) + "_" + std::to_string(counter++);
@@ -140,6 +175,7 @@ tiny_llama::tiny_llama(const tiny_llama_options& options) : options_(options), p
     const auto count = static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
     stored_values v = type == kernels::dtype::q8_0   ? random_q8_0(count, random)
                       : type == kernels::dtype::q4_1 ? random_q4_1(count, random)
+                      : type == kernels::dtype::q4_k ? random_q4_k(count, random)
                                                      : random_f32(count, spread, random);
     if (offset != 0) {
       bytes shifted;

@@ -18,7 +18,7 @@ struct tiny_llama_options {
   int layers = 4, hidden = 64, heads = 6, kv_heads = 3, head_dim = 16, mlp = 160, vocabulary = 97;
   int positions = 128;
   bool tied = true;
-  kernels::dtype matrices = kernels::dtype::f32;  // or q4_1, q8_0; norms and embedding stay f32
+  kernels::dtype matrices = kernels::dtype::f32;  // or q4_1, q8_0, q4_k; others stay f32
   std::uint64_t seed = 7;
 };
 

@@ -150,6 +150,19 @@ TEST_CASE("small MLPs and vocabularies bound the size too", "[parallel]") {
         "tensor_parallel_size = 7: the model's vocabulary has 10 rows; at most 5");
 }
 
+TEST_CASE("MLPs are cut where stored blocks end, unless there are too few of them", "[parallel]") {
+  auto shape = small_llama();
+  shape.mlp_block = 256;
+  const auto four = tensor_split(shape, 4);  // 6 blocks over 4
+  CHECK(four[0].mlp == range{0, 512});
+  CHECK(four[1].mlp == range{512, 1024});
+  CHECK(four[2].mlp == range{1024, 1280});
+  CHECK(four[3].mlp == range{1280, 1536});
+  const auto seven = tensor_split(shape, 7);  // 48 blocks of 32
+  check_partition(seven, &rank_layout::mlp, 1536);
+  CHECK(seven[0].mlp == range{0, 224});
+}
+
 TEST_CASE("stages hold the layers that are asked for", "[parallel]") {
   const auto shape = small_llama();
   const auto ranks = runtime::lay_out(shape, 3, sizes{16, 14});

@@ -105,7 +105,8 @@ result<std::unique_ptr<runtime::weight_source>> open_model(const cluster_config&
 result<model_head> read_head(const cluster_config& config) {
   DINFER_TRY(const auto source, open_model(config));
   DINFER_TRY(const auto shape, runtime::read_model_shape(*source));
-  DINFER_TRY(auto words, runtime::open_words(*source, config.model.tokenizer, shape.vocabulary));
+  DINFER_TRY(auto words, runtime::open_words(*source, config.model.path, config.model.tokenizer,
+                                             shape.vocabulary));
   model_head head;
   head.fingerprint = source->fingerprint(false) + words.fingerprint;
   head.served.name = served_name_of(config);

@@ -135,7 +135,8 @@ result<engine> engine::open(const engine_options& options) {
   DINFER_TRY(parts->source,
              runtime::open_weights(options.model_path, options.format, options.seed));
   DINFER_TRY(const runtime::model_shape shape, runtime::read_model_shape(*parts->source));
-  DINFER_TRY(auto words, runtime::open_words(*parts->source, options.tokenizer, shape.vocabulary));
+  DINFER_TRY(auto words, runtime::open_words(*parts->source, options.model_path, options.tokenizer,
+                                             shape.vocabulary));
   parts->words = std::move(words.words);
   const auto layers = static_cast<std::uint32_t>(shape.layers);
   DINFER_TRY(auto layouts, runtime::lay_out(shape, 1, std::span(&layers, 1)));

@@ -166,7 +166,7 @@ void add_model(table& t) {
   t.add("dequantize", "dequantize", "", boolean(DINFER_MEMBER(model.dequantize)),
         "expand quantised weights to dtype when loading");
   t.add("tokenizer", "tokenizer", "", text(DINFER_MEMBER(model.tokenizer)),
-        "GGUF file whose tokeniser serves; the model's own when absent", own);
+        "GGUF file or checkpoint folder whose tokeniser serves; the model's own when absent", own);
   t.add("seed", "seed", "", number(DINFER_MEMBER(model.seed), 0, (1ull << 63) - 1),
         "of made-up weights");
 }

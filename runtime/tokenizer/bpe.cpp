@@ -3,6 +3,9 @@
 // a linked list in long ones. Both take the leftmost pair of the lowest rank. Any thread.
 #include "runtime/tokenizer/bpe.hpp"
 
+#include "runtime/tokenizer/utf8.hpp"
+
+#include <algorithm>
 #include <bit>
 #include <queue>
 
@@ -58,7 +61,7 @@ bpe::bpe(const vocabulary& words, bool whole_words) : words_(words) {
   std::vector<token_id> tokens;
   for (const auto& [bytes, token] : words.by_bytes) {
     tokens.clear();
-    if (!whole_words) merge_bytes(bytes, tokens);
+    if (!whole_words) merge_word(bytes, tokens);
     is_whole_[static_cast<std::size_t>(token)] =
         whole_words || (tokens.size() == 1 && tokens[0] == token);
   }
@@ -87,18 +90,48 @@ void bpe::encode(std::string_view word, std::vector<token_id>& out) const {
     out.push_back(found->second);
     return;
   }
-  merge_bytes(word, out);
+  merge_word(word, out);
 }
 
-void bpe::merge_bytes(std::string_view word, std::vector<token_id>& out) const {
+void bpe::merge_word(std::string_view word, std::vector<token_id>& out) const {
   std::vector<token_id> symbols;
   symbols.reserve(word.size());
-  for (const char c : word) {
-    const token_id token = byte_tokens_[static_cast<unsigned char>(c)];
-    if (token >= 0) symbols.push_back(token);
+  if (words_.characters) {
+    split_characters(word, symbols);
+  } else {
+    for (const char c : word) {
+      const token_id token = byte_tokens_[static_cast<unsigned char>(c)];
+      if (token >= 0) symbols.push_back(token);
+    }
   }
   if (symbols.size() <= short_word) encode_short(symbols, out);
   else encode_long(symbols, out);
+}
+
+// An unknown character waits for the next known one, as those that follow it may join it; what is
+// spelt by bytes does not end the wait, as in the reference.
+void bpe::split_characters(std::string_view word, std::vector<token_id>& symbols) const {
+  bool waiting = false;
+  const auto spelt = [this](char c) {
+    return words_.byte_tokens[static_cast<unsigned char>(c)] >= 0;
+  };
+  while (!word.empty()) {
+    const std::string_view character = word.substr(0, utf8_next(word).size);
+    word.remove_prefix(character.size());
+    const auto found = words_.by_bytes.find(character);
+    if (found != words_.by_bytes.end()) {
+      if (waiting) symbols.push_back(*words_.unknown);
+      waiting = false;
+      symbols.push_back(found->second);
+    } else if (std::all_of(character.begin(), character.end(), spelt)) {
+      for (const char c : character)
+        symbols.push_back(words_.byte_tokens[static_cast<unsigned char>(c)]);
+    } else if (words_.unknown) {
+      if (waiting && !words_.fuse_unknown) symbols.push_back(*words_.unknown);
+      waiting = true;
+    }
+  }
+  if (waiting) symbols.push_back(*words_.unknown);
 }
 
 void bpe::encode_short(std::vector<token_id>& symbols, std::vector<token_id>& out) const {

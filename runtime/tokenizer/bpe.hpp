@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Byte-level byte pair encoding (Sennrich et al. 2016, on bytes as in GPT-2): a word's bytes are
-// merged pair by pair, lowest rank first, leftmost among equals. O(n log n) in the length of a
-// word. Immutable after construction; encode() from any thread.
+// Byte pair encoding (Sennrich et al. 2016), on bytes as in GPT-2 or on characters: a word's
+// symbols are merged pair by pair, lowest rank first, leftmost among equals. O(n log n) in the
+// length of a word. Immutable after construction; encode() from any thread.
 #pragma once
 
 #include "dinfer/error.hpp"
@@ -21,7 +21,8 @@ class bpe {
   // must outlive this.
   bpe(const vocabulary& words, bool whole_words);
 
-  // Appends the tokens of one word. A byte that has no token is dropped, as the reference does.
+  // Appends the tokens of one word. A byte that has no token is dropped, as the reference does;
+  // likewise a character where there is no token for what is unknown.
   void encode(std::string_view word, std::vector<token_id>& out) const;
 
  private:
@@ -36,7 +37,8 @@ class bpe {
   const merge* find(token_id left, token_id right) const noexcept;
   void encode_short(std::vector<token_id>& symbols, std::vector<token_id>& out) const;
   void encode_long(const std::vector<token_id>& symbols, std::vector<token_id>& out) const;
-  void merge_bytes(std::string_view word, std::vector<token_id>& out) const;
+  void merge_word(std::string_view word, std::vector<token_id>& out) const;
+  void split_characters(std::string_view word, std::vector<token_id>& symbols) const;
 
   const vocabulary& words_;
   std::array<token_id, 256> byte_tokens_{};

@@ -13,7 +13,7 @@ namespace dinfer::runtime {
 
 namespace {
 
-constexpr std::size_t max_source = std::size_t{1} << 20;
+constexpr std::size_t max_source = std::size_t{128} << 10;
 
 jinja::text valid(std::string_view bytes, bool literal) {
   std::string out;
@@ -80,7 +80,10 @@ result<chat_template> chat_template::parse(std::string_view source) {
 
 result<std::vector<prompt_span>> chat_template::render(const template_inputs& inputs) const {
   try {
-    jinja::evaluator run({}, inputs.now_unix);
+    std::uint64_t bytes = 0;
+    for (const chat_message& m : inputs.messages)
+      bytes += m.role.size() + m.content.size() + m.name.size();
+    jinja::evaluator run(jinja::limits::of(inputs.messages.size(), bytes), inputs.now_unix);
     jinja::list messages;
     for (const chat_message& message : inputs.messages) messages.items.push_back(as_value(message));
     run.set_global("messages", std::move(messages));

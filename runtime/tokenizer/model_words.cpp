@@ -2,9 +2,12 @@
 // Whose tokeniser serves, and the one of models that have none.
 #include "runtime/tokenizer/model_words.hpp"
 
+#include "runtime/tokenizer/checkpoint_words.hpp"
 #include "runtime/weights/random_source.hpp"
 
 #include <fmt/format.h>
+
+#include <filesystem>
 
 namespace dinfer::runtime {
 namespace {
@@ -35,24 +38,41 @@ result<model_words> words_of(const weight_source& source) {
   return out;
 }
 
-}  // namespace
-
-result<model_words> open_words(const weight_source& model, const std::string& tokenizer_path,
-                               std::int32_t vocabulary) {
-  if (tokenizer_path.empty() && model.format() == config_json_key) {
-    model_words out;
-    out.words = std::make_unique<wordless>(vocabulary);
-    return out;
-  }
-  if (tokenizer_path.empty()) return words_of(model);
-  DINFER_TRY(const auto file, open_weights(tokenizer_path));
+result<model_words> open_named(const std::string& path) {
+  if (holds_tokenizer(path)) return open_checkpoint_words(path);
+  DINFER_TRY(const auto file, open_weights(path));
   DINFER_TRY(auto out, words_of(*file));
   out.fingerprint = file->fingerprint(false);
+  return out;
+}
+
+// A model's folder, or the one in which its file lies.
+std::string folder_of(const std::string& path) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) return path;
+  return std::filesystem::path(path).parent_path().string();
+}
+
+}  // namespace
+
+result<model_words> open_words(const weight_source& model, const std::string& model_path,
+                               const std::string& tokenizer_path, std::int32_t vocabulary) {
+  model_words out;
+  if (!tokenizer_path.empty()) {
+    DINFER_TRY(out, open_named(tokenizer_path));
+  } else if (model.format() == "gguf") {
+    return words_of(model);
+  } else if (model.format() == config_json_key && !holds_tokenizer(folder_of(model_path))) {
+    out.words = std::make_unique<wordless>(vocabulary);
+  } else {
+    DINFER_TRY(out, open_checkpoint_words(folder_of(model_path)));
+  }
   if (out.words->size() > vocabulary)
     return fail(errc::invalid_argument,
                 fmt::format("model.tokenizer: {} has {} tokens and the model {} rows for them; a "
                             "tokeniser of {} tokens or fewer fits",
-                            tokenizer_path, out.words->size(), vocabulary, vocabulary),
+                            tokenizer_path.empty() ? model_path : tokenizer_path, out.words->size(),
+                            vocabulary, vocabulary),
                 "model.tokenizer");
   return out;
 }

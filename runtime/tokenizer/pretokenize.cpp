@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which rule each name of `tokenizer.ggml.pre` stands for. Patterns are facts about the models that
-// were trained with them. Any thread.
+// Which steps each name of `tokenizer.ggml.pre` stands for. Patterns are facts about the models
+// that were trained with them. Any thread.
 #include "runtime/tokenizer/pretokenize.hpp"
-
-#include "runtime/tokenizer/pattern_splitter.hpp"
-#include "runtime/tokenizer/scanners.hpp"
 
 #include <fmt/format.h>
 
@@ -14,6 +11,7 @@ namespace dinfer::runtime {
 
 namespace {
 
+using kind = split_step::kind;
 using patterns = std::vector<std::string_view>;
 
 // Letters of any case, then the end of a word in lower case, or a word in capitals; the basis of
@@ -37,10 +35,21 @@ const patterns tekken{DINFER_LEAD DINFER_UPPER
 const patterns deepseek_coder{R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)",
                               R"([\x{4E00}-\x{9FA5}\x{0800}-\x{4E00}\x{AC00}-\x{D7FF}]+)",
                               R"(\p{N})"};
-const patterns deepseek_v3{
-    R"(\p{N}{1,3})", R"([\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)",
-    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+)"
-    R"(|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*)" DINFER_SPACES};
+// As its file spells it, with line breaks as they are.
+const patterns deepseek_v3{R"(\p{N}{1,3})", "[\u4E00-\u9FA5\u3040-\u309F\u30A0-\u30FF]+",
+                           R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+)"
+                           "|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*"
+                           "|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"};
+
+// Scanned by hand (scanners.hpp).
+constexpr std::string_view gpt2_expression =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr std::string_view llama3_expression =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3})"
+    R"(| ?[^\s\p{L}\p{N}]+[\r\n]*)" DINFER_SPACES;
+constexpr std::string_view qwen2_expression =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N})"
+    R"(| ?[^\s\p{L}\p{N}]+[\r\n]*)" DINFER_SPACES;
 
 #undef DINFER_LEAD
 #undef DINFER_UPPER
@@ -48,96 +57,105 @@ const patterns deepseek_v3{
 #undef DINFER_CONTRACTION
 #undef DINFER_SPACES
 
-}  // namespace
+struct traits {
+  bool compose = false;      // text is normalised to form C first
+  bool whole_words = false;  // as in text_rules
+  bool add_bos = false;      // likewise
+};
 
-struct pretokenizer::entry {
+struct entry {
   std::string_view name;
-  rule how;
-  splitter_traits traits;
+  const std::vector<kind>* scans;
+  traits how;
   const patterns* expressions = nullptr;
 };
 
-const std::vector<pretokenizer::entry>& pretokenizer::known() {
-  constexpr splitter_traits plain{};
-  constexpr splitter_traits composed{true, false, false};
-  constexpr splitter_traits llama{false, true, true};
-  constexpr splitter_traits whole{false, true, false};
+const std::vector<kind> with_none, with_gpt2{kind::gpt2}, with_digits{kind::digits, kind::gpt2},
+    with_llama3{kind::llama3}, with_qwen2{kind::qwen2};
+
+const std::vector<entry>& known() {
+  constexpr traits plain{};
+  constexpr traits composed{true, false, false};
+  constexpr traits llama{false, true, true};
+  constexpr traits whole{false, true, false};
   static const std::vector<entry> table{
-      {"gpt2", rule::gpt2, plain},
-      {"gpt-2", rule::gpt2, plain},
-      {"olmo", rule::gpt2, plain},
-      {"phi-2", rule::gpt2, plain},
-      {"jais", rule::gpt2, plain},
-      {"smollm", rule::digits_gpt2, plain},
-      {"starcoder", rule::digits_gpt2, plain},
-      {"refact", rule::digits_gpt2, plain},
-      {"codeshell", rule::digits_gpt2, plain},
-      {"command-r", rule::digits_gpt2, composed},
-      {"llama3", rule::llama3, llama},
-      {"llama-v3", rule::llama3, llama},
-      {"llama-bpe", rule::llama3, llama},
-      {"dbrx", rule::llama3, plain},
-      {"smaug-bpe", rule::llama3, plain},
-      {"qwen2", rule::qwen2, composed},
-      {"deepseek-r1-qwen", rule::qwen2, plain},
-      {"stablelm2", rule::qwen2, plain},
-      {"deepseek-coder", rule::pattern, plain, &deepseek_coder},
-      {"deepseek-v3", rule::pattern, plain, &deepseek_v3},
-      {"gpt-4o", rule::pattern, whole, &gpt_4o},
-      {"llama4", rule::pattern, whole, &gpt_4o},
-      {"tekken", rule::pattern, whole, &tekken},
+      {"gpt2", &with_gpt2, plain},
+      {"gpt-2", &with_gpt2, plain},
+      {"olmo", &with_gpt2, plain},
+      {"phi-2", &with_gpt2, plain},
+      {"jais", &with_gpt2, plain},
+      {"smollm", &with_digits, plain},
+      {"starcoder", &with_digits, plain},
+      {"refact", &with_digits, plain},
+      {"codeshell", &with_digits, plain},
+      {"command-r", &with_digits, composed},
+      {"llama3", &with_llama3, llama},
+      {"llama-v3", &with_llama3, llama},
+      {"llama-bpe", &with_llama3, llama},
+      {"dbrx", &with_llama3, plain},
+      {"smaug-bpe", &with_llama3, plain},
+      {"qwen2", &with_qwen2, composed},
+      {"deepseek-r1-qwen", &with_qwen2, plain},
+      {"stablelm2", &with_qwen2, plain},
+      {"deepseek-coder", &with_none, plain, &deepseek_coder},
+      {"deepseek-v3", &with_none, plain, &deepseek_v3},
+      {"gpt-4o", &with_none, whole, &gpt_4o},
+      {"llama4", &with_none, whole, &gpt_4o},
+      {"tekken", &with_none, whole, &tekken},
   };
   return table;
 }
 
-pretokenizer::pretokenizer(rule how, splitter_traits traits,
-                           std::unique_ptr<pattern_splitter> expressions)
-    : rule_(how), traits_(traits), patterns_(std::move(expressions)) {}
+split_step expression_step(std::string_view expression) {
+  split_step step;
+  step.what = kind::expression;
+  step.expression = std::make_shared<const pattern>(pattern::trusted(expression));
+  return step;
+}
 
-pretokenizer::pretokenizer(pretokenizer&&) noexcept = default;
-pretokenizer& pretokenizer::operator=(pretokenizer&&) noexcept = default;
-pretokenizer::~pretokenizer() = default;
+}  // namespace
 
-result<pretokenizer> pretokenizer::make(std::string_view name) {
+result<text_rules> named_rules(std::string_view name) {
   std::string names;
   for (const entry& e : known()) {
-    if (e.name == name)
-      return pretokenizer(
-          e.how, e.traits,
-          e.expressions ? std::make_unique<pattern_splitter>(*e.expressions) : nullptr);
     names += (names.empty() ? "" : ", ") + std::string(e.name);
+    if (e.name != name) continue;
+    text_rules out;
+    if (e.how.compose) out.normal.add({normal_step::kind::nfc, {}, {}, {}});
+    out.whole_words = e.how.whole_words;
+    out.add_bos = e.how.add_bos;
+    for (const kind k : *e.scans) {
+      split_step step;
+      step.what = k;
+      out.words.add(step);
+    }
+    if (e.expressions != nullptr)
+      for (const std::string_view x : *e.expressions) out.words.add(expression_step(x));
+    return out;
   }
   return fail(errc::unsupported,
               fmt::format("tokenizer.ggml.pre = '{}' is not known; known: {}", name, names),
               "tokenizer.ggml.pre");
 }
 
-void pretokenizer::split(std::string_view text, std::vector<std::string_view>& words) const {
-  const auto all = [&words](std::string_view part, auto&& scan) {
-    for (std::size_t at = 0; at < part.size();) {
-      const std::size_t end = scan(part, at);
-      words.push_back(part.substr(at, end - at));
-      at = end;
-    }
-  };
-  switch (rule_) {
-    case rule::gpt2:
-      return all(text, scan_gpt2);
-    case rule::digits_gpt2:
-      // Digits are set apart first, so white space before one is not left to it.
-      for (std::size_t at = 0; at < text.size();) {
-        const std::size_t end = scan_digits(text, at);
-        all(text.substr(at, end - at), scan_gpt2);
-        at = end;
-      }
-      return;
-    case rule::llama3:
-      return all(text, [](auto t, auto at) { return scan_llama3(t, at, 3); });
-    case rule::qwen2:
-      return all(text, [](auto t, auto at) { return scan_llama3(t, at, 1); });
-    case rule::pattern:
-      return patterns_->split(text, words);
+split_step gpt2_split() {
+  split_step step;
+  step.what = kind::gpt2;
+  return step;
+}
+
+std::optional<split_step> known_expression(std::string_view expression) {
+  split_step step;
+  if (expression == gpt2_expression) step.what = kind::gpt2;
+  else if (expression == llama3_expression) step.what = kind::llama3;
+  else if (expression == qwen2_expression) step.what = kind::qwen2;
+  else {
+    for (const patterns* all : {&gpt_4o, &tekken, &deepseek_coder, &deepseek_v3})
+      for (const std::string_view x : *all)
+        if (x == expression) return expression_step(x);
+    return std::nullopt;
   }
+  return step;
 }
 
 }  // namespace dinfer::runtime

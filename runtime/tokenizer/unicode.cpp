@@ -3,13 +3,14 @@
 // on a newer utf8proc the tables below repeat what it knows. Any thread.
 #include "runtime/tokenizer/unicode.hpp"
 
+#include "runtime/tokenizer/utf8.hpp"
+
 #include <utf8proc.h>
 
 #include <algorithm>
 #include <array>
-#include <cstdlib>
-#include <memory>
 #include <span>
+#include <vector>
 
 namespace dinfer::runtime {
 
@@ -91,17 +92,56 @@ char32_t to_lower(char32_t code_point) noexcept {
   return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code_point)));
 }
 
-std::string compose(std::string_view text) {
+bool mark(char32_t code_point) noexcept {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code_point));
+  return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+         category == UTF8PROC_CATEGORY_ME;
+}
+
+bool word_character(char32_t code_point) noexcept {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(code_point));
+  return class_of(code_point) == char_class::letter || mark(code_point) ||
+         category == UTF8PROC_CATEGORY_ND || category == UTF8PROC_CATEGORY_NL ||
+         category == UTF8PROC_CATEGORY_PC || code_point == 0x200C || code_point == 0x200D;
+}
+
+// utf8proc's own ordering of marks takes quadratic time, so its parts are used and marks sorted
+// here.
+std::string normalised(std::string_view text, normal_form form) {
   const auto ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
   if (std::all_of(text.begin(), text.end(), ascii)) return std::string(text);
-  utf8proc_uint8_t* composed = nullptr;
-  const auto size =
-      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                   static_cast<utf8proc_ssize_t>(text.size()), &composed,
-                   static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(composed, &std::free);
-  if (size < 0) return std::string(text);
-  return std::string(reinterpret_cast<const char*>(composed), static_cast<std::size_t>(size));
+  const bool composed = form == normal_form::c || form == normal_form::kc;
+  const bool compatible = form == normal_form::kc || form == normal_form::kd;
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE |
+                                                      (composed ? UTF8PROC_COMPOSE : 0) |
+                                                      (compatible ? UTF8PROC_COMPAT : 0));
+  std::vector<utf8proc_int32_t> points;
+  points.reserve(text.size());
+  while (!text.empty()) {
+    const utf8_step step = utf8_next(text);
+    std::array<utf8proc_int32_t, 32> parts{};
+    int boundary = 0;
+    const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(step.code_point),
+                                               parts.data(), parts.size(), options, &boundary);
+    if (count < 0 || count > static_cast<utf8proc_ssize_t>(parts.size()))
+      points.push_back(static_cast<utf8proc_int32_t>(step.code_point));
+    else points.insert(points.end(), parts.begin(), parts.begin() + count);
+    text.remove_prefix(step.size);
+  }
+  const auto order = [](utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; };
+  for (auto at = points.begin(); at != points.end();) {
+    const auto end = std::find_if(at, points.end(), [&](auto c) { return order(c) == 0; });
+    std::stable_sort(at, end, [&](auto a, auto b) { return order(a) < order(b); });
+    at = end == points.end() ? end : end + 1;
+  }
+  auto size = static_cast<utf8proc_ssize_t>(points.size());
+  if (composed)
+    size = utf8proc_normalize_utf32(points.data(), size,
+                                    static_cast<utf8proc_option_t>(options & ~UTF8PROC_DECOMPOSE));
+  std::string out;
+  for (utf8proc_ssize_t i = 0; i < size; ++i)
+    append_code_point(out, static_cast<char32_t>(points[static_cast<std::size_t>(i)]));
+  return out;
 }
 
 }  // namespace dinfer::runtime

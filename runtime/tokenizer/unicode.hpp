@@ -22,7 +22,13 @@ bool numeric(char32_t code_point) noexcept;
 char32_t to_upper(char32_t code_point) noexcept;
 char32_t to_lower(char32_t code_point) noexcept;
 
-// Normalisation form C of valid UTF-8; text that cannot be composed comes back as it was.
-std::string compose(std::string_view text);
+// Of categories M*, and what \w stands for: letters, marks, digits and connectors.
+bool mark(char32_t code_point) noexcept;
+bool word_character(char32_t code_point) noexcept;
+
+enum class normal_form : std::uint8_t { c, d, kc, kd };
+
+// Valid UTF-8 in that form; in time n log n, whatever marks the text piles up.
+std::string normalised(std::string_view text, normal_form form);
 
 }  // namespace dinfer::runtime

@@ -13,6 +13,9 @@ namespace dinfer::runtime::jinja {
 
 namespace {
 
+constexpr std::uint64_t loop_cost = 10;    // steps that `loop` is worth
+constexpr std::uint64_t name_bytes = 128;  // of a name in a scope
+
 // What a loop's body knows as `loop`.
 value loop_state(const std::vector<value>& items, std::size_t i) {
   const auto count = static_cast<std::int64_t>(items.size());
@@ -74,6 +77,7 @@ void evaluator::charge(std::uint64_t steps, position where) {
   if (steps_ > limits_.steps)
     give_up(where, "the template takes more than " + std::to_string(limits_.steps) + " steps",
             errc::timeout);
+  room(0, where);
 }
 
 void evaluator::charge_for(const value& v, position where) {
@@ -90,11 +94,23 @@ void evaluator::room(std::uint64_t bytes, position where) const {
   if (bytes > limits_.bytes)
     give_up(where, "the template makes more than " + std::to_string(limits_.bytes) + " bytes",
             errc::timeout);
+  if (memory_.live + bytes > limits_.memory)
+    give_up(where, "the template needs more than " + std::to_string(limits_.memory) + " bytes",
+            errc::timeout);
+}
+
+void evaluator::room_for_texts(std::uint64_t count, position where) {
+  constexpr std::uint64_t each = 224;
+  charge(count, where);
+  if (memory_.live + count * each > limits_.memory)
+    give_up(where, "the template needs more than " + std::to_string(limits_.memory) + " bytes",
+            errc::timeout);
 }
 
 void evaluator::write(const text& t, position where) {
   room(out_->size() + t.size(), where);
   charge(t.size() / 64, where);
+  spread(t.size());
   out_->append(t);
 }
 
@@ -159,9 +175,10 @@ auto evaluator::execute_branch(const node& n) -> flow {
 auto evaluator::execute_loop(const node& n) -> flow {
   const node &target = *n.kids[0], &body = *n.kids[3];
   std::vector<value> items = items_of(evaluate(*n.kids[1]), n.where);
+  const std::uint64_t held = items.size() * sizeof(value);
+  spread(held);
   frame* const outer = top_;
-  frame& inner = frames_.emplace_back();
-  inner.parent = outer;
+  frame& inner = new_frame(outer);
   if (n.kids[2]) {
     std::vector<value> kept;
     for (value& item : items) {
@@ -173,6 +190,7 @@ auto evaluator::execute_loop(const node& n) -> flow {
   }
   flow how = flow::on;
   for (std::size_t i = 0; i < items.size() && how != flow::leave; ++i) {
+    charge(loop_cost, n.where);
     inner.names.clear();
     top_ = &inner;
     assign(target, items[i]);
@@ -180,6 +198,8 @@ auto evaluator::execute_loop(const node& n) -> flow {
     how = execute(body);
   }
   top_ = outer;
+  inner.names.clear();  // the frame stays: macros may point to it
+  memory_.live -= held;
   if (items.empty() && n.kids[4]) return execute(*n.kids[4]);
   return flow::on;
 }
@@ -189,13 +209,13 @@ text evaluator::captured(const node& block, flow& how) {
   text* const outer = std::exchange(out_, &inner);
   how = execute(block);
   out_ = outer;
+  memory_.live -= std::min<std::uint64_t>(memory_.live, inner.size());  // a value counts it next
   return inner;
 }
 
 value evaluator::filtered(const node* chain, text input) {
   if (chain == nullptr) return input;
-  frame& inner = frames_.emplace_back();
-  inner.parent = top_;
+  frame& inner = new_frame(top_);
   inner.names[""] = std::move(input);
   top_ = &inner;
   value out = evaluate(*chain);
@@ -205,12 +225,13 @@ value evaluator::filtered(const node* chain, text input) {
 
 void evaluator::assign(const node& target, const value& v) {
   if (target.what == node::kind::variable) {
+    spread(name_bytes);
     top_->names[target.name] = v;
   } else if (target.what == node::kind::attribute) {
     const value object = evaluate(*target.kids[0]);
     const auto* space = object.as<name_space*>();
     if (space == nullptr) give_up(target.where, "only a namespace's attributes can be set");
-    (*space)->members[target.name] = v;
+    (*space)->members[target.name] = v;  // names are the source's, so there are few
   } else {
     const std::vector<value> parts = items_of(v, target.where);
     if (parts.size() != target.kids.size())
@@ -220,7 +241,15 @@ void evaluator::assign(const node& target, const value& v) {
   }
 }
 
+frame& evaluator::new_frame(frame* parent) {
+  spread(sizeof(frame) + name_bytes);
+  frame& made = frames_.emplace_back();
+  made.parent = parent;
+  return made;
+}
+
 value evaluator::make_namespace(const arguments& with) {
+  spread(name_bytes * (1 + with.given.size() + with.named.size()));
   name_space& made = namespaces_.emplace_back();
   for (const value& from : with.given) {
     if (from.mapping() == nullptr) give_up(with.where, "namespace() takes a dictionary");
@@ -242,8 +271,7 @@ value evaluator::call_macro(const callable& macro, const arguments& with) {
                      [&name = name](const auto& p) { return p.first == name; }))
       give_up(with.where, "macro '" + macro.name + "' takes no argument '" + name + "'");
   frame* const caller = top_;
-  frame& inner = frames_.emplace_back();
-  inner.parent = macro.scope;
+  frame& inner = new_frame(macro.scope);
   top_ = &inner;
   ++macro_depth_;
   for (std::size_t i = 0; i < parameters.size(); ++i) {

@@ -14,11 +14,21 @@
 
 namespace dinfer::runtime::jinja {
 
+// The first number bounds any template; what follows is added for what it is given.
 struct limits {
-  std::uint64_t steps = 1'000'000;               // nodes visited, and every 64 bytes handled
-  std::uint64_t bytes = std::uint64_t{4} << 20;  // of the output, and of any one value
-  std::uint32_t depth = 64;                      // macros within macros, lists within lists
-  std::int64_t range = 100'000;
+  std::uint64_t steps = 100'000;                     // nodes visited, and every 64 bytes handled
+  std::uint64_t bytes = std::uint64_t{512} << 10;    // of the output, and of any one value
+  std::uint64_t memory = std::uint64_t{2560} << 10;  // of all that lives at a time
+  std::uint32_t depth = 64;                          // macros within macros, lists within lists
+
+  // For so many messages of so many bytes in all.
+  static limits of(std::uint64_t messages, std::uint64_t bytes) noexcept {
+    limits out;
+    out.steps += 1000 * messages + bytes;
+    out.bytes += 4096 * messages + 8 * bytes;
+    out.memory += 16'384 * messages + 32 * bytes;
+    return out;
+  }
 };
 
 struct frame {
@@ -61,6 +71,7 @@ class evaluator {
   void charge_for(const value& v, position where);       // handling it once, not what it contains
   void charge_all(const value& v, position where);       // handling all that it contains
   void room(std::uint64_t bytes, position where) const;  // a text of that size may be made
+  void room_for_texts(std::uint64_t count, position where);  // a value each; charges for them
   const limits& bounds() const noexcept { return limits_; }
   std::int64_t now_unix() const noexcept { return now_unix_; }
 
@@ -75,6 +86,7 @@ class evaluator {
   text captured(const node& block, flow& how);
   void assign(const node& target, const value& v);
   value filtered(const node* chain, text input);
+  frame& new_frame(frame* parent);
 
   value evaluate(const node& n);
   value evaluate_unchecked(const node& n);
@@ -89,6 +101,10 @@ class evaluator {
   arguments evaluate_arguments(const node& n);
   value call_macro(const callable& macro, const arguments& with);
 
+  void spread(std::uint64_t bytes) noexcept { memory_.live += bytes; }  // not of a value
+
+  value_memory memory_;  // outlives all values below
+  memory_scope scope_{memory_};
   limits limits_;
   std::int64_t now_unix_;
   std::uint64_t steps_ = 0;

@@ -273,9 +273,16 @@ value evaluator::sliced(const node& n) {
   }
   const std::int64_t by = parts[2].value_or(1);
   if (by == 0) give_up(n.where, "a slice cannot step by 0");
-  std::vector<value> items;
-  if (object.string() || object.sequence()) items = items_of(object, n.where);
-  else give_up(n.where, std::string("a slice of ") + type_name(object));
+  if (!object.string() && !object.sequence())
+    give_up(n.where, std::string("a slice of ") + type_name(object));
+  if (object.string() && by == 1) {
+    charge_for(object, n.where);
+    const auto whole_length = static_cast<std::int64_t>(length(*object.string()));
+    const steps s = clamp(parts[0], parts[1], by, whole_length);
+    return characters(*object.string(), static_cast<std::size_t>(s.first),
+                      static_cast<std::size_t>(std::max(s.first, s.end)));
+  }
+  const std::vector<value> items = items_of(object, n.where);
   const std::int64_t count = std::ssize(items);
   const steps s = clamp(parts[0], parts[1], by, count);
   text out;
@@ -304,6 +311,7 @@ value evaluator::applied(const node& n) {
   const value input = evaluate(*n.kids[0]);
   const arguments with = evaluate_arguments(n);
   charge_for(input, n.where);
+  if (const text* s = input.string()) charge(s->size() / 16, n.where);  // more than a copy
   if (n.what == node::kind::filter) return apply_filter(*this, n.name, input, with);
   return apply_test(*this, n.name, input, with);
 }
@@ -345,13 +353,13 @@ value evaluator::item(const value& object, const value& index, position where) {
     give_up(where, quoted(u->name) + " is undefined");
   const auto at = whole(index);
   if (!at || !(object.sequence() || object.string())) return undefined{"item"};
-  std::vector<value> letters;
-  if (object.string()) letters = items_of(object, where);
-  const std::vector<value>& items = object.sequence() ? object.sequence()->items : letters;
-  const std::int64_t count = std::ssize(items);
+  charge_for(object, where);
+  const text* s = object.string();
+  const auto count = static_cast<std::int64_t>(s ? length(*s) : object.sequence()->items.size());
   const std::int64_t i = *at < 0 ? *at + count : *at;
   if (i < 0 || i >= count) return undefined{"item " + std::to_string(*at)};
-  return items[static_cast<std::size_t>(i)];
+  const auto place = static_cast<std::size_t>(i);
+  return s ? value(characters(*s, place, place + 1)) : object.sequence()->items[place];
 }
 
 std::vector<value> evaluator::items_of(const value& v, position where) {
@@ -359,7 +367,7 @@ std::vector<value> evaluator::items_of(const value& v, position where) {
   if (const list* l = v.sequence()) items = l->items;
   if (const dict* d = v.mapping())
     for (const auto& [name, held] : d->items) items.emplace_back(name);
-  if (const text* s = v.string()) room(s->size() * 16, where);  // each becomes a value
+  if (const text* s = v.string()) room_for_texts(length(*s), where);
   if (const text* s = v.string())
     for (text& c : characters(*s)) items.emplace_back(std::move(c));
   const bool goes = v.sequence() || v.mapping() || v.string() || v.is_undefined();

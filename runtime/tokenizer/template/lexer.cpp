@@ -13,6 +13,8 @@ namespace dinfer::runtime::jinja {
 
 namespace {
 
+constexpr std::size_t max_tokens = 10'000;  // ten times the longest that is known
+
 using kind = token::kind;
 
 bool blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
@@ -62,7 +64,10 @@ class lexer {
   bool ahead(std::string_view what) const {
     return std::string_view(source_).substr(at_).starts_with(what);
   }
-  void push(kind what, std::string text) { tokens_.push_back({what, std::move(text), where_}); }
+  void push(kind what, std::string text) {
+    if (tokens_.size() == max_tokens) give_up(where_, "the template has too many words");
+    tokens_.push_back({what, std::move(text), where_});
+  }
 
   void move_to(std::size_t to) {
     for (; at_ < to; ++at_) {

@@ -37,16 +37,25 @@ value list_of(std::vector<text> parts) {
   return all;
 }
 
+// No fewer than the places where a string may be split at line breaks, or at `others` too.
+std::uint64_t places(const text& s, std::string_view others) {
+  return static_cast<std::uint64_t>(
+      std::count_if(s.bytes().begin(), s.bytes().end(), [others](char c) {
+        const auto byte = static_cast<unsigned char>(c);
+        return byte < 0x20 || byte >= 0xC0 || others.find(c) != std::string_view::npos;
+      }));
+}
+
 value parts(evaluator& e, const text& s, const arguments& with) {
   const value* by = with.find(0, "sep");
   const std::int64_t limit = with.integer(1, "maxsplit", -1);
   if (by == nullptr || by->is_none()) {
-    e.room(s.size() * 16, with.where);
+    e.room_for_texts(1 + places(s, " \t"), with.where);
     return list_of(split_blanks(s, limit));
   }
   const text& separator = need_text(with, 0, "sep");
   if (separator.size() == 0) give_up(with.where, "split needs a separator that is not empty");
-  e.room(s.size() + count(s.bytes(), separator.bytes()) * 16, with.where);
+  e.room_for_texts(1 + count(s.bytes(), separator.bytes()), with.where);
   return list_of(split(s, separator.bytes(), limit));
 }
 
@@ -125,7 +134,7 @@ constexpr method_entry methods[] = {
     {"split", parts},
     {"splitlines",
      [](auto& e, auto& s, auto& w) -> value {
-       e.room(s.size() * 16, w.where);
+       e.room_for_texts(1 + places(s, ""), w.where);
        return list_of(split_lines(s, false));
      }},
     {"startswith",
@@ -172,9 +181,7 @@ value range(evaluator& e, const arguments& with) {
   if (by == 0) give_up(with.where, "range cannot step by 0");
   list all;
   for (std::int64_t i = first; by > 0 ? i < end : i > end;) {
-    if (std::ssize(all.items) >= e.bounds().range)
-      give_up(with.where, "a range has at most " + std::to_string(e.bounds().range) + " numbers",
-              errc::timeout);
+    e.room((all.items.size() + 1) * sizeof(value), with.where);
     all.items.emplace_back(i);
     if (__builtin_add_overflow(i, by, &i)) break;
   }

@@ -75,6 +75,17 @@ std::size_t length(const text& s) noexcept {
   }));
 }
 
+text characters(const text& s, std::size_t first, std::size_t end) {
+  const std::string& bytes = s.bytes();
+  const auto offset_of = [&bytes](std::size_t from, std::size_t count) {
+    for (; count > 0 && from < bytes.size(); --count)
+      from += utf8_next(std::string_view(bytes).substr(from)).size;
+    return from;
+  };
+  const std::size_t begin = offset_of(0, first);
+  return s.part(begin, offset_of(begin, end - first) - begin);
+}
+
 std::vector<text> characters(const text& s) {
   std::vector<text> all;
   for (const piece& p : pieces(s)) all.push_back(s.part(p.at, p.size));

@@ -17,7 +17,8 @@ enum class side { both, left, right };
 text strip(const text& s, side which, std::optional<std::string_view> characters);
 std::size_t length(const text& s) noexcept;  // in characters
 std::vector<text> characters(const text& s);
-std::vector<text> split_blanks(const text& s, std::int64_t limit);                // limit < 0: none
+text characters(const text& s, std::size_t first, std::size_t end);  // those in [first, end)
+std::vector<text> split_blanks(const text& s, std::int64_t limit);   // limit < 0: none
 std::vector<text> split(const text& s, std::string_view by, std::int64_t limit);  // by: not empty
 std::vector<text> split_lines(const text& s, bool keep_ends);
 text upper(const text& s);

@@ -5,10 +5,37 @@
 #include "runtime/tokenizer/template/evaluator.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace dinfer::runtime::jinja {
 
 namespace {
+
+// The rendering that this thread is at.
+thread_local value_memory* current = nullptr;
+
+constexpr std::uint64_t plain_weight = 48, text_weight = 64;
+constexpr std::uint64_t text_overhead = 160, container_overhead = 96, key_overhead = 96;
+
+// What a value shares, with its place in the account.
+template <class T>
+struct counted : T {
+  counted(T x, std::uint64_t cost) : T(std::move(x)), account(current), held_bytes(cost) {
+    if (account != nullptr) account->live += held_bytes;
+  }
+  counted(const counted&) = delete;
+  counted& operator=(const counted&) = delete;
+  ~counted() {
+    if (account != nullptr) account->live -= held_bytes;
+  }
+  value_memory* account;
+  std::uint64_t held_bytes;
+};
+
+template <class T>
+std::shared_ptr<const T> shared(T x, std::uint64_t bytes) {
+  return std::make_shared<const counted<T>>(std::move(x), bytes);
+}
 
 void contain(extent& outer, const value& v) noexcept {
   const extent inner = extent_of(v);
@@ -18,19 +45,31 @@ void contain(extent& outer, const value& v) noexcept {
 
 }  // namespace
 
+memory_scope::memory_scope(value_memory& account) noexcept
+    : before_(std::exchange(current, &account)) {}
+memory_scope::~memory_scope() { current = before_; }
+
+value::value(text x) {
+  const std::uint64_t bytes = text_overhead + x.size();
+  held = shared(std::move(x), bytes);
+}
+
 value::value(list x) {
-  x.size = {1, 16};
+  x.size = {1, plain_weight};
   for (const value& item : x.items) contain(x.size, item);
-  held = std::make_shared<const list>(std::move(x));
+  const std::uint64_t bytes = container_overhead + x.items.size() * sizeof(value);
+  held = shared(std::move(x), bytes);
 }
 
 value::value(dict x) {
-  x.size = {1, 16};
+  x.size = {1, plain_weight};
+  std::uint64_t bytes = container_overhead;
   for (const auto& [name, item] : x.items) {
     contain(x.size, item);
     x.size.weight += name.size();
+    bytes += key_overhead + sizeof(value) + name.size();
   }
-  held = std::make_shared<const dict>(std::move(x));
+  held = shared(std::move(x), bytes);
 }
 
 const value* dict::find(std::string_view key) const noexcept {
@@ -116,8 +155,8 @@ const char* type_name(const value& v) noexcept {
 extent extent_of(const value& v) noexcept {
   if (const list* l = v.sequence()) return l->size;
   if (const dict* d = v.mapping()) return d->size;
-  if (const text* s = v.string()) return {0, s->size() + 16};
-  return {0, 16};
+  if (const text* s = v.string()) return {0, s->size() + text_weight};
+  return {0, plain_weight};
 }
 
 }  // namespace dinfer::runtime::jinja

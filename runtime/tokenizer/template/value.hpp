@@ -46,6 +46,22 @@ struct dict {
   void set(const text& key, value to);
 };
 
+// What the values of one rendering hold while they live, in bytes. Values that are made while a
+// scope lives belong to its account, which must outlive them.
+struct value_memory {
+  std::uint64_t live = 0;
+};
+class memory_scope {
+ public:
+  explicit memory_scope(value_memory& account) noexcept;
+  memory_scope(const memory_scope&) = delete;
+  memory_scope& operator=(const memory_scope&) = delete;
+  ~memory_scope();
+
+ private:
+  value_memory* before_;
+};
+
 using text_ptr = std::shared_ptr<const text>;
 using list_ptr = std::shared_ptr<const list>;
 using dict_ptr = std::shared_ptr<const dict>;
@@ -58,7 +74,7 @@ struct value {
   value() = default;
   template <class T>
   value(T x) : held(std::move(x)) {}  // NOLINT: every alternative converts
-  value(text x) : held(std::make_shared<const text>(std::move(x))) {}
+  value(text x);
   value(list x);
   value(dict x);
 

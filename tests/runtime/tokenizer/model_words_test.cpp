@@ -18,7 +18,7 @@ TEST_CASE("a model's own tokeniser serves unless another is named", "[tokenizer]
   const tiny_llama file({});
   const auto own = runtime::open_weights(file.path());
   REQUIRE(own);
-  const auto words = open_words(**own, "", 97);
+  const auto words = open_words(**own, file.path(), "", 97);
   REQUIRE(words);
   CHECK(words->words->has_words());
   CHECK(words->words->size() == 97);
@@ -27,7 +27,7 @@ TEST_CASE("a model's own tokeniser serves unless another is named", "[tokenizer]
 
   const auto made_up = runtime::parse_random(tiny_config(), "tiny/config.json", 0);
   REQUIRE(made_up);
-  const auto lent = open_words(**made_up, file.path(), 320);
+  const auto lent = open_words(**made_up, "tiny/config.json", file.path(), 320);
   REQUIRE(lent);
   CHECK(lent->words->size() == 97);
   CHECK(lent->words->encode("\"!", false, false) == std::vector<token_id>{2, 1});
@@ -39,18 +39,19 @@ TEST_CASE("a tokeniser that is larger than the model is refused", "[tokenizer]")
   const tiny_llama file({});
   const auto made_up = runtime::parse_random(tiny_config(), "tiny/config.json", 0);
   REQUIRE(made_up);
-  const auto refused = open_words(**made_up, file.path(), 96);
+  const auto refused = open_words(**made_up, "tiny/config.json", file.path(), 96);
   REQUIRE_FALSE(refused);
   CHECK(refused.error().code == errc::invalid_argument);
   CHECK(refused.error().subject == "model.tokenizer");
   CHECK(refused.error().message.find("97 tokens and the model 96 rows") != std::string::npos);
-  CHECK(open_words(**made_up, "absent.gguf", 96).error().code == errc::not_found);
+  CHECK(open_words(**made_up, "tiny/config.json", "absent.gguf", 96).error().code ==
+        errc::not_found);
 }
 
 TEST_CASE("made-up weights alone have token ids and no words", "[tokenizer]") {
   const auto made_up = runtime::parse_random(tiny_config(), "tiny/config.json", 0);
   REQUIRE(made_up);
-  const auto words = open_words(**made_up, "", 320);
+  const auto words = open_words(**made_up, "tiny/config.json", "", 320);
   REQUIRE(words);
   CHECK_FALSE(words->words->has_words());
   CHECK(words->words->size() == 320);

@@ -103,6 +103,7 @@ class random_text {
     for (std::size_t pieces = 1 + rng_.below(12); pieces > 0; --pieces) append_piece(text);
     return text;
   }
+  std::size_t below(std::size_t n) { return rng_.below(n); }
 
  private:
   using block = std::pair<char32_t, std::size_t>;  // first, count

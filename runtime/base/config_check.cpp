@@ -111,7 +111,7 @@ class checker {
                "no model is named; give the config.json that says the shapes, or its directory");
     else
       complain("model.path",
-               "no model is named; give a file or a directory, here or with --model");
+               "no model is named; give a GGUF file or a model's directory, here or with --model");
   }
 
   bool lists(const std::string& kind) const {

@@ -23,7 +23,7 @@ def run(folder, family):
     if layers:
         parallel["pp_layers"] = layers
     prompts = [{"prompt_tokens": a["prompt"], "tokens": a["tokens"]} for a in FAMILIES[family]]
-    model = {"path": str(folder / family / "single"), "served_name": "smollm2"}
+    model = {"path": str(folder / family / "single"), "served_name": "smollm2"}  # whom answers() asks
     began = time.monotonic()
     with Cluster(devices([1] * (tp * pp)), model=model, parallel=parallel, cache={"blocks": 100},
                  scheduler={"max_num_seqs": 8, "max_num_batched_tokens": 64}) as cluster:

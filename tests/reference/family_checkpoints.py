@@ -3,7 +3,8 @@
 """Small random checkpoints of every family, as transformers lays them out: for tests, which compare what the engine draws
 from them with tests/golden/families.json (family_reference.py).
 
-    family_checkpoints.py FOLDER      writes FOLDER/<family>/{single,sharded}, FOLDER/<family>/<family>.gguf, FOLDER/broken/<what>
+    family_checkpoints.py FOLDER      writes FOLDER/<family>/single (float32), FOLDER/<family>/sharded (bfloat16),
+                                      FOLDER/<family>/<family>.gguf (float32) and FOLDER/broken/<what>
 
 Needs numpy alone. Every value is a whole number of at most eight bits times a power of two, drawn as bytes from a fixed
 seed: the same bits from every version of numpy, and exact in float32, float16 and bfloat16.
@@ -169,31 +170,40 @@ BROKEN = {
 }
 
 
-def write_safetensors(path, tensors):
-    header, at = {}, 0
+def stored(values, kind):
+    """The bytes of F32 or BF16, which here holds every value as it is."""
+    bits = np.ascontiguousarray(values, "<f4").view("<u4")
+    if kind == "F32":
+        return bits.tobytes()
+    assert not (bits & 0xFFFF).any()
+    return (bits >> 16).astype("<u2").tobytes()
+
+
+def write_safetensors(path, tensors, kind):
+    header, at, data = {}, 0, []
     for name, values in tensors.items():
-        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [at, at + values.nbytes]}
-        at += values.nbytes
+        data.append(stored(values, kind))
+        header[name] = {"dtype": kind, "shape": list(values.shape), "data_offsets": [at, at + len(data[-1])]}
+        at += len(data[-1])
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
-        for values in tensors.values():
-            out.write(np.ascontiguousarray(values, "<f4").tobytes())
+        out.writelines(data)
 
 
 def write_checkpoint(folder, config, tensors, shards=1):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     if shards == 1:
-        return write_safetensors(folder / "model.safetensors", tensors)
+        return write_safetensors(folder / "model.safetensors", tensors, "F32")
     names, where = list(tensors), {}
     for i in range(shards):
         own = {n: tensors[n] for n in names[i::shards]}  # a layer's tensors lie in several files
         file = f"model-{i + 1:05}-of-{shards:05}.safetensors"
-        write_safetensors(folder / file, own)
+        write_safetensors(folder / file, own, "BF16")
         where.update(dict.fromkeys(own, file))
-    index = {"metadata": {"total_size": sum(t.nbytes for t in tensors.values())}, "weight_map": where}
+    index = {"metadata": {"total_size": sum(t.size * 2 for t in tensors.values())}, "weight_map": where}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index) + "\n")
 
 

@@ -31,8 +31,7 @@ inline runtime::model_shape smollm2() {
   return shape;
 }
 inline runtime::weight_estimate smollm2_bytes() {
-  return {std::vector<std::uint64_t>(30, 2'216'448), 30'081'024, 30'081'024 + 2304,
-          30'081'024};
+  return {std::vector<std::uint64_t>(30, 2'216'448), 30'081'024, 30'081'024 + 2304, 30'081'024};
 }
 
 // The sizes of an 8 B model in 16 bits: 32 x 416 MiB and two tables of 1002 MiB, 14.96 GiB in all.

@@ -249,6 +249,34 @@ TEST_CASE("a GPU's bytes are those of its own way to compute", "[parallel][place
                  Contains("there are 3.6 GiB for it"));
 }
 
+TEST_CASE("GPUs that share a model hold their parts of its steps", "[parallel][placement]") {
+  plan_fixture cluster(eight_billion(), eight_billion_bytes());
+  const auto ranks_of = [&](std::uint32_t tp, std::uint32_t pp) {
+    const auto plan = cluster.sizes(tp, pp).place();
+    REQUIRE(plan);
+    return plan->ranks;
+  };
+  cluster.gpu_node("a", {"cuda:0", "cuda:1", "cuda:2", "cuda:3"}, 80 * gib);
+  const std::uint64_t slots = std::uint64_t{256} * (2 * 128'256 + 16'384) + 2048 * 168;
+  // Candidates of 1024 rows, own and received; 32 rows of logits: a part sent, two received, whole.
+  const std::uint64_t exchange = 3 * 1024 * 8 + std::uint64_t{3 * 64'128 + 128'256} * 32 * 4;
+  for (const auto& rank : ranks_of(2, 1)) {
+    CHECK(rank.steps.sampler == slots + exchange);
+    CHECK(rank.steps.logits == std::uint64_t{64'128} * 256 * 4);
+    CHECK(rank.steps.workspace == std::uint64_t{2 * 7'168} * 2048 * 2 + 128 * mib);
+    CHECK(rank.steps.reserve == (1536 + 512) * mib);
+  }
+  const auto piped = ranks_of(1, 3);
+  CHECK(piped[0].steps.sampler == slots);
+  CHECK(piped[1].steps.sampler == 0);
+  CHECK(piped[2].steps.sampler == slots);
+  for (const auto& rank : piped) CHECK(rank.steps.reserve == (1536 + 512) * mib);
+  const auto both = ranks_of(2, 2);
+  CHECK(both[0].steps.sampler == slots);
+  CHECK(both[3].steps.sampler == slots + exchange);
+  CHECK(both[3].steps.reserve == (1536 + 1024) * mib);
+}
+
 TEST_CASE("a model too large for a large cluster is refused soon", "[parallel][placement]") {
   plan_fixture cluster(eight_billion(), eight_billion_bytes());
   std::vector<std::string> devices;

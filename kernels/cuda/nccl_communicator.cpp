@@ -142,11 +142,11 @@ std::size_t bytes_of(const tensor& t) { return static_cast<std::size_t>(t.bytes(
 
 class nccl_communicator final : public communicator {
  public:
-  nccl_communicator(device& owner, cudaStream_t stream, int index, const group_place& place,
+  nccl_communicator(device& owner, cudaStream_t stream, int index, group_place place,
                     std::shared_ptr<group_state> state)
       : stream_(stream),
         index_(index),
-        place_(place),
+        place_(std::move(place)),
         state_(std::move(state)),
         word_(owner.allocate(sizeof(float), true)),
         met_(owner.make_event()) {}
@@ -284,6 +284,8 @@ std::unique_ptr<communicator> join_nccl_group(device& owner, cudaStream_t stream
   if (place.id.size() != sizeof(ncclUniqueId) || place.rank < 0 || place.rank >= place.size)
     throw device_error(errc::invalid_argument, "NCCL: this is no place in a group");
   const auto state = std::make_shared<group_state>();
+  // First, since it takes memory: once it is there it lets go of whatever comes.
+  auto made = std::make_unique<nccl_communicator>(owner, stream, index, place, state);
   try {
     std::thread([state, index, place] { join(state, index, place); }).detach();
   } catch (const std::system_error& e) {
@@ -293,12 +295,12 @@ std::unique_ptr<communicator> join_nccl_group(device& owner, cudaStream_t stream
   if (!state->changed.wait_for(lock, place.deadline, [&] { return state->joined; })) {
     state->given_up = true;
     lock.unlock();
-    start_abort(state, index);
+    made->abort();
     throw device_error(errc::timeout, late(owner, place));
   }
   if (!state->failure.empty())
     throw device_error(errc::unavailable, owner.traits().name + ": NCCL " + state->failure);
-  return std::make_unique<nccl_communicator>(owner, stream, index, place, state);
+  return made;
 }
 
 }  // namespace dinfer::kernels::cuda

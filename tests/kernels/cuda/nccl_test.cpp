@@ -14,7 +14,7 @@
 using namespace dinfer;
 using namespace dinfer::kernels;
 using namespace dinfer::tests;
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""s;
 
 namespace {
 

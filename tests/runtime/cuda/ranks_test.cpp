@@ -12,7 +12,8 @@
 
 using namespace dinfer;
 using namespace dinfer::tests;
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""ms;
 using steady = std::chrono::steady_clock;
 
 namespace {

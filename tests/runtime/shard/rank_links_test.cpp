@@ -14,7 +14,8 @@
 using namespace dinfer;
 using namespace dinfer::runtime;
 using namespace dinfer::tests;
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""ms;
 
 namespace {
 

@@ -93,7 +93,7 @@ TEST_CASE("sizes grow only as far as the model needs", "[parallel][placement]") 
   const auto node = grown(2, four, 7 * gib);
   CHECK(node.tensor_parallel_size * 10 + node.pipeline_parallel_size == 41);
 
-  const auto both = grown(2, four, 5 * gib);
+  const auto both = grown(2, four, 6 * gib);
   CHECK(both.tensor_parallel_size * 10 + both.pipeline_parallel_size == 42);
   CHECK_THAT(both.reason, Contains("one node is too small"));
   for (const auto& rank : both.ranks)
@@ -112,7 +112,7 @@ TEST_CASE("sizes grow only as far as the model needs", "[parallel][placement]") 
 TEST_CASE("one size given, the other is found", "[parallel][placement]") {
   plan_fixture cluster(eight_billion(), eight_billion_bytes());
   const std::vector<std::string> two{"cuda:0", "cuda:1"};
-  cluster.gpu_node("a", two, 7 * gib).gpu_node("b", two, 7 * gib);
+  cluster.gpu_node("a", two, 8 * gib).gpu_node("b", two, 8 * gib);
   cluster.config.scheduler.max_num_batched_tokens = 2048;
   const auto sizes = [&](std::uint32_t tp, std::uint32_t pp) {
     const auto plan = cluster.sizes(tp, pp).place();

@@ -1,7 +1,7 @@
 # An image that serves: the programs and the libraries they need, on Debian 12. Its steps are the scripts that a person
 # runs; how to start it on one host or several is in docs/OPERATING.md, "Containers".
 #   docker build -t dinfer .                          CPUs
-#   docker build -t dinfer --build-arg CUDA=--cuda .  CPUs and NVIDIA GPUs (brings a toolkit for the build, and cuBLASLt)
+#   docker build -t dinfer --build-arg CUDA=--cuda .  CPUs and NVIDIA GPUs (brings a toolkit for the build, cuBLASLt and NCCL)
 FROM debian:12-slim AS build
 ARG CUDA=
 WORKDIR /dinfer

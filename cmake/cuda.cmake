@@ -34,4 +34,10 @@ endif()
 find_package(CUDAToolkit 13.0 REQUIRED)
 # PyPI's packages hold versioned names alone.
 find_library(DINFER_CUBLASLT NAMES cublasLt libcublasLt.so.13 HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib REQUIRED)
+# Its header alone: the library is opened when a model is put on several GPUs.
+file(GLOB pip_nccl ${PROJECT_SOURCE_DIR}/build/cuda-toolkit/lib/python3*/site-packages/nvidia/nccl/include)
+find_path(DINFER_NCCL_HEADERS nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${pip_nccl})
+if(NOT DINFER_NCCL_HEADERS)
+  message(FATAL_ERROR "nccl.h was not found: install libnccl-dev, run scripts/setup --cuda, or set DINFER_NCCL_HEADERS")
+endif()
 set(DINFER_WITH_CUDA ON)

@@ -6,16 +6,27 @@
 //
 // Every rank of a group must call the same operations in the same order; send pairs with recv in
 // order per pair. All calls block until the local tensor may be reused (CPU) or are enqueued on the
-// device's stream (CUDA). Sums are taken in rank order, so every rank holds bit-identical results.
-// Thread: the rank's own, one at a time. Errors: device_error (device.hpp) with code timeout or
-// peer_lost, naming the peer rank that was waited for; after one, only reset() may be called.
+// device's stream (CUDA). Every rank holds bit-identical sums: taken in rank order, by NCCL in an
+// order of its own. Thread: the rank's own, one at a time. Errors: device_error (device.hpp) with
+// code timeout or peer_lost, naming the peer rank that was waited for; after one, only reset() may
+// be called. On a GPU a peer that does not come shows where the device is waited for.
 #pragma once
 
 #include "kernels/tensor.hpp"
 
+#include <chrono>
 #include <cstdint>
+#include <string>
 
 namespace dinfer::kernels {
+
+// A rank's place in a group that its device joins by itself.
+struct group_place {
+  std::string id;  // of make_group_id(), of one member
+  std::int32_t rank = 0, size = 1;
+  bool neighbours = false;  // members will send to the next one and receive from the one before
+  std::chrono::milliseconds deadline{10'000};  // of joining, and of every later wait for a peer
+};
 
 class communicator {
  public:
@@ -33,9 +44,11 @@ class communicator {
   virtual void send(tensor in, std::int32_t peer) = 0;  // buffered: returns once `in` may be reused
   virtual void recv(tensor out, std::int32_t peer) = 0;
 
-  // Wakes every blocked call of this rank with device_error{cancelled}. Any thread.
+  // Wakes every blocked call of this rank with device_error{cancelled}. What the device computes
+  // from then on means nothing. Any thread.
   virtual void abort() noexcept = 0;
-  // Forgets what is in flight and starts over as `epoch`; the ranks meet before it returns.
+  // Forgets what is in flight and starts over as `epoch`; the ranks meet before it returns. Of an
+  // aborted group by net/comm alone.
   virtual void reset(std::uint32_t epoch) = 0;
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ownership of device memory, and what a device without graphs answers.
+// Ownership of device memory, and what a device without graphs or groups answers.
 #include "kernels/device.hpp"
+
+#include "kernels/communicator.hpp"
 
 namespace dinfer::kernels {
 
@@ -14,6 +16,10 @@ void device::begin_capture() {
 
 std::unique_ptr<graph> device::end_capture() {
   throw device_error(errc::unsupported, traits().name + ": this device records no graphs");
+}
+
+std::unique_ptr<communicator> device::join_group(const group_place&) {
+  throw device_error(errc::unsupported, traits().name + ": this device has no groups of its own");
 }
 
 }  // namespace dinfer::kernels

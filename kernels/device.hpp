@@ -33,8 +33,10 @@ class device_error : public std::runtime_error {
   std::int32_t peer_;
 };
 
+class communicator;
 class device;
 class ops;
+struct group_place;
 
 enum class memory_kind : std::uint8_t { device, host };
 
@@ -126,6 +128,13 @@ class device {
   virtual std::unique_ptr<graph> end_capture();
 
   virtual kernels::ops& ops() noexcept = 0;
+
+  // The name of a new group whose devices move tensors by themselves (NCCL), 128 bytes at most;
+  // empty: this device's ranks are joined by their hosts. Throws device_error{unavailable}.
+  virtual std::string make_group_id() { return {}; }
+  // Meets all members; each calls it on its own thread. The device must outlive the communicator,
+  // and graphs in which it was recorded must not. Throws device_error: timeout, unavailable.
+  virtual std::unique_ptr<communicator> join_group(const group_place& place);
 
  private:
   friend class buffer;

@@ -55,6 +55,9 @@ struct sample_args {
 class sampler {
  public:
   virtual ~sampler() = default;
+  // The vocabulary rows of each tp rank, in order: takes what exchanges between them need, once,
+  // before the first sample() with such a group.
+  virtual void reserve_exchange(std::span<const std::int64_t>) {}
   // Takes a slot. `stop_tokens` are what min_tokens forbids.
   virtual void start(std::uint32_t slot, const sampling_params& params,
                      std::span<const token_id> stop_tokens) = 0;

@@ -29,6 +29,7 @@ using steady = std::chrono::steady_clock;
 constexpr std::uint64_t host_reserve_bytes = 512ULL << 20;     // left to the rest of the machine
 constexpr double default_memory_fraction = 0.92;               // of a device's own memory
 constexpr std::uint64_t recording_reserve_bytes = 1ULL << 30;  // recorded steps take some later
+constexpr std::uint64_t group_reserve_bytes = 512ULL << 20;    // and so does each group of GPUs
 
 class model_runner final : public runner {
  public:
@@ -41,7 +42,7 @@ class model_runner final : public runner {
         device_(std::move(device)),
         model_(std::move(m)),
         shard_rows_(std::move(shard_rows)),
-        links_(options_.layout, std::move(wires)) {}
+        links_(*device_, options_.layout, std::move(wires), options_.collective_timeout) {}
 
   result<void> load(const load_progress& progress) override;
   result<cache_size> size_cache() override;
@@ -136,7 +137,9 @@ std::uint64_t model_runner::cache_bytes() const {
         options_.memory_fraction > 0 ? options_.memory_fraction : default_memory_fraction;
     const auto others =
         static_cast<std::uint64_t>(static_cast<double>(traits.memory_bytes) * (1 - fraction));
-    return within(device_->free_bytes(), others + recording_reserve_bytes);
+    const std::uint64_t groups = (layout().tp_size > 1 ? 1 : 0) + (layout().stages > 1 ? 1 : 0);
+    return within(device_->free_bytes(),
+                  others + recording_reserve_bytes + groups * group_reserve_bytes);
   }
   const rank_report used = report();
   const std::uint64_t left =
@@ -181,6 +184,7 @@ result<void> model_runner::connect(std::span<const std::string> cards,
   if (!loaded_) return fail(errc::unavailable, "ranks meet once the model is loaded");
   ready_ = reported_ = false;
   if (pump_) pump_->restart();
+  steps_->forget_recordings();  // they hold the groups
   DINFER_CHECK(links_.join(cards, deadline));
   fresh_links_ = true;
   return {};
@@ -240,11 +244,17 @@ result<void> model_runner::check_order(const step_plan& plan) const {
 void model_runner::execute(const step_plan& plan, const result_sink& sink) {
   result<launched_step> step = launch(plan);
   if (!step) return report_failure(std::move(step).error(), sink);
-  if (!layout().last() || layout().tp_rank != 0) return;
-  if (pump_) return pump_->push(std::move(*step), sink);
+  if (!layout().last()) return;
+  // The other ranks of the stage finish steps too, and say nothing of them.
+  const bool speaks = layout().tp_rank == 0;
+  if (pump_) {
+    return pump_->push(std::move(*step), [speaks, sink](result<step_result> done) {
+      if (speaks || !done) sink(std::move(done));
+    });
+  }
   result<step_result> done = finish(*step);
   if (!done) return report_failure(std::move(done).error(), sink);
-  sink(std::move(done));
+  if (speaks) sink(std::move(done));
 }
 
 void model_runner::report_failure(error why, const result_sink& sink) {

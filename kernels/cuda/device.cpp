@@ -4,6 +4,8 @@
 #include "kernels/cuda/device.hpp"
 
 #include "kernels/cuda/check.hpp"
+#include "kernels/cuda/nccl.hpp"
+#include "kernels/cuda/nccl_communicator.hpp"
 #include "kernels/cuda/ops.hpp"
 
 #include <chrono>
@@ -160,6 +162,7 @@ class cuda_device final : public device {
   }
 
   void begin_capture() override {
+    use(index_);
     check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "recording a step");
   }
 
@@ -174,6 +177,15 @@ class cuda_device final : public device {
   }
 
   kernels::ops& ops() noexcept override { return *ops_; }
+
+  std::string make_group_id() override {
+    use(index_);
+    return make_nccl_id();
+  }
+  std::unique_ptr<communicator> join_group(const group_place& place) override {
+    use(index_);
+    return join_nccl_group(*this, stream_, index_, place);
+  }
 
  private:
   void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind) {

@@ -28,11 +28,6 @@ const float* vector_of(const weight* w, std::int64_t n) {
   return static_cast<const float*>(v.data());
 }
 
-void alone(const communicator* tp) {
-  if (tp != nullptr && tp->size() > 1)
-    throw device_error(errc::unsupported, "one model on several GPUs is not in this version");
-}
-
 attention_shape shape_of(const attention_args& args) {
   const step_batch& batch = *args.batch;
   const kv_pages& pages = args.pages;
@@ -132,7 +127,7 @@ void cuda_ops::embed(const embed_args& args) {
 }
 
 void cuda_ops::add_norm(const add_norm_args& args) {
-  if (args.partial) alone(args.tp);
+  if (args.partial && args.tp != nullptr && args.tp->size() > 1) args.tp->all_reduce(args.partial);
   if (!args.partial && args.norm == nullptr) return;
   add_norm_job job;
   job.rows = args.residual.rows();

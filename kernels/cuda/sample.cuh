@@ -92,6 +92,16 @@ struct thread_best {
   __device__ __forceinline__ word64 word() const { return token < 0 ? 0 : candidate(value, token); }
 };
 
+// The best candidate of a simple row becomes its token.
+__device__ __forceinline__ void take_token(const slot_arrays& slots, const draw_rows& rows,
+                                           std::int32_t row, word64 best) {
+  const std::int32_t slot = rows.slots[row];
+  const std::int32_t token = best == 0 ? 0 : token_of(best);
+  rows.tokens[row] = token;
+  slots.last[slot] = token;
+  ++slots.drawn[slot];
+}
+
 __device__ __forceinline__ word64 warp_max(word64 v) {
 #pragma unroll
   for (int lanes = 16; lanes > 0; lanes /= 2) {

@@ -5,7 +5,8 @@
 //
 // Two kernels draw. Simple rows (sample_simple.cu) are cut over many blocks; all others
 // (sample_row.cu) get one block each. Both look at every row and take their own, so that a row's
-// token never depends on the rows beside it.
+// token never depends on the rows beside it. Where ranks hold parts of the vocabulary, the best of
+// each part is enough for simple rows; all others are put together first (sample_shards.cu).
 #pragma once
 
 #include "kernels/sampler.hpp"
@@ -95,6 +96,11 @@ struct draw_meeting {
   std::uint32_t* tickets = nullptr;    // [most_draw_rows]
 };
 
+// One rank's part of the vocabulary: [first, first + width).
+struct vocabulary_shard {
+  std::int32_t first = 0, width = 0;
+};
+
 // One update per slot at most; updates and payload in device memory.
 void apply_updates(const slot_arrays& slots, const slot_update* updates,
                    const std::uint32_t* payload, std::int32_t count, cudaStream_t stream);
@@ -106,5 +112,16 @@ void draw_simple(const slot_arrays& slots, const draw_rows& rows, const draw_mee
                  cudaStream_t stream);
 // All others. Logits are changed.
 void draw_others(const slot_arrays& slots, const draw_rows& rows, cudaStream_t stream);
+
+// Of rows that are simple_row: the best candidate of a shard, as a word that is larger the better
+// it is. rows.logits is [rows, shard.width]; best [rows]: 0 for padding, and where there is none.
+void best_of_shard(const slot_arrays& slots, const draw_rows& rows, const draw_meeting& meeting,
+                   vocabulary_shard shard, unsigned long long* best, cudaStream_t stream);
+// Draws such rows from what all ranks found; found [ranks, rows].
+void draw_best(const slot_arrays& slots, const draw_rows& rows, const unsigned long long* found,
+               std::int32_t ranks, cudaStream_t stream);
+// to[r][c] = from[r][c].
+void copy_columns(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride,
+                  std::int32_t rows, std::int32_t columns, cudaStream_t stream);
 
 }  // namespace dinfer::kernels::cuda

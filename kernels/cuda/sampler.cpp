@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // The host's side of the sampler: what is known of a slot before it travels, the way there, and
-// which kernels a draw needs.
+// which kernels a draw needs. Ranks that hold parts of the vocabulary exchange 8 bytes a row when
+// no row needs more than its best candidate, else all logits, a few rows at a time; which way is
+// taken never changes a token.
 #include "kernels/cuda/sampler.hpp"
 
 #include "dinfer/error.hpp"
 #include "kernels/cuda/sample.hpp"
+#include "kernels/cuda/update_mail.hpp"
 
 #include <algorithm>
-#include <array>
-#include <chrono>
 #include <cmath>
-#include <cstring>
 #include <iterator>
 #include <limits>
-#include <new>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
@@ -76,85 +76,28 @@ struct seat {
   }
 };
 
-// Updates and their payload travel in pages: pinned ones in turn, each guarded by an event, to one
-// page of the device.
-class update_mail {
- public:
-  update_mail(device& device, cudaStream_t stream)
-      : device_(device), stream_(stream), there_(device.allocate(page_bytes(), false)) {
-    for (page& p : pages_) p = {device.allocate_host(page_bytes()), device.make_event()};
-  }
-
-  // Room for one more update and at least `words` of payload; what is there may have to go first.
-  void make_room(std::size_t words, const slot_arrays& slots) {
-    if (!open_) {
-      pages_[next_].passed->wait(patience);
-      open_ = true;
-      updates_ = 0;
-      words_ = 0;
-    } else if (updates_ == most_updates || words_ + words > payload_words) {
-      send(slots);
-      make_room(words, slots);
-    }
-  }
-  std::size_t room() const { return payload_words - words_; }
-  slot_update& add() {
-    auto& update = *new (here() + updates_++ * sizeof(slot_update)) slot_update;
-    update.payload = static_cast<std::uint32_t>(words_);
-    return update;
-  }
-  template <class T>
-  void append(const T* values, std::size_t count) {
-    static_assert(sizeof(T) % sizeof(std::uint32_t) == 0);
-    if (count == 0) return;
-    std::memcpy(here() + payload_at + words_ * sizeof(std::uint32_t), values, count * sizeof(T));
-    words_ += count * sizeof(T) / sizeof(std::uint32_t);
-  }
-
-  void send(const slot_arrays& slots) {
-    if (!open_) return;
-    open_ = false;
-    if (updates_ == 0) return;
-    auto* to = static_cast<std::byte*>(there_.data());
-    device_.upload_async(to, here(), payload_at + words_ * sizeof(std::uint32_t));
-    apply_updates(slots, reinterpret_cast<const slot_update*>(to),
-                  reinterpret_cast<const std::uint32_t*>(to + payload_at),
-                  static_cast<std::int32_t>(updates_), stream_);
-    pages_[next_].passed->record();
-    next_ = (next_ + 1) % pages_.size();
-  }
-
-  static constexpr std::size_t page_bytes() {
-    return payload_at + payload_words * sizeof(std::uint32_t);
-  }
-
- private:
-  static constexpr std::chrono::seconds patience{60};
-  static constexpr std::size_t most_updates = 64, payload_words = std::size_t{128} << 10;
-  static constexpr std::size_t payload_at = most_updates * sizeof(slot_update);
-  static_assert(payload_words > 2 * most_biases + most_stop_tokens);
-
-  struct page {
-    buffer memory;
-    std::unique_ptr<event> passed;
-  };
-  std::byte* here() const { return static_cast<std::byte*>(pages_[next_].memory.data()); }
-
-  device& device_;
-  cudaStream_t stream_;
-  buffer there_;
-  std::array<page, 3> pages_;
-  std::size_t next_ = 0, updates_ = 0, words_ = 0;
-  bool open_ = false;
-};
-
 std::size_t counts_width_of(std::int64_t vocabulary) {
   return (static_cast<std::size_t>(vocabulary) + 7) / 8 * 8;
 }
 
+constexpr std::int64_t most_whole_rows = 32;  // put together at a time
+
+// What exchanges between ranks need.
+struct exchange_room {
+  std::vector<std::int64_t> shard_rows;
+  std::int64_t widest = 0;
+  unsigned long long* own = nullptr;    // [most_draw_rows]
+  unsigned long long* found = nullptr;  // [ranks, most_draw_rows]
+  float* sent = nullptr;                // [most_whole_rows, widest]
+  float* received = nullptr;            // [ranks, most_whole_rows, widest]
+  float* whole = nullptr;               // [most_whole_rows, vocabulary]
+};
+
 class cuda_sampler final : public sampler {
  public:
   cuda_sampler(device& device, cudaStream_t stream, std::uint32_t slots, std::int64_t vocabulary);
+
+  void reserve_exchange(std::span<const std::int64_t> shard_rows) override;
 
   void start(std::uint32_t slot, const sampling_params& params,
              std::span<const token_id> stop_tokens) override;
@@ -167,19 +110,25 @@ class cuda_sampler final : public sampler {
 
  private:
   template <class T>
-  T* take(device& device, std::size_t count, bool zeroed) {
-    memory_.push_back(device.allocate(count * sizeof(T), zeroed));
+  T* take(std::size_t count, bool zeroed) {
+    memory_.push_back(device_.allocate(count * sizeof(T), zeroed));
     return static_cast<T*>(memory_.back().data());
   }
   seat& touched(std::uint32_t slot);
   void post(std::uint32_t slot, seat& s);
   bool simple(const sample_row& row) const;
   bool in_vocabulary(token_id token) const { return token >= 0 && token < slots_.vocabulary; }
+  void draw_whole(const sample_args& args, float* logits, std::int64_t first, std::int64_t count,
+                  bool all_simple);
+  void draw_candidates(const sample_args& args, std::int64_t count);
+  void draw_shards(const sample_args& args, std::int64_t count);
 
+  device& device_;
   cudaStream_t stream_;
   std::vector<buffer> memory_;
   slot_arrays slots_;
   draw_meeting meeting_;
+  exchange_room exchange_;
   update_mail mail_;
   std::vector<seat> seats_;
   std::vector<std::uint32_t> dirty_;
@@ -187,19 +136,19 @@ class cuda_sampler final : public sampler {
 
 cuda_sampler::cuda_sampler(device& device, cudaStream_t stream, std::uint32_t slots,
                            std::int64_t vocabulary)
-    : stream_(stream), mail_(device, stream), seats_(slots) {
+    : device_(device), stream_(stream), mail_(device, stream), seats_(slots) {
   const std::size_t n = slots, width = counts_width_of(vocabulary);
   slots_.slots = static_cast<std::int32_t>(slots);
   slots_.vocabulary = static_cast<std::int32_t>(vocabulary);
   slots_.counts_width = static_cast<std::int64_t>(width);
-  slots_.params = take<slot_params>(device, n + 1, true);
-  slots_.last = take<std::int32_t>(device, n + 1, true);
-  slots_.drawn = take<std::uint32_t>(device, n + 1, true);
-  slots_.biases = take<token_bias>(device, n * most_biases, false);
-  slots_.stops = take<std::int32_t>(device, n * most_stop_tokens, false);
-  slots_.counts = take<std::uint16_t>(device, n * width, true);
-  meeting_.best = take<unsigned long long>(device, most_draw_rows, true);
-  meeting_.tickets = take<std::uint32_t>(device, most_draw_rows, true);
+  slots_.params = take<slot_params>(n + 1, true);
+  slots_.last = take<std::int32_t>(n + 1, true);
+  slots_.drawn = take<std::uint32_t>(n + 1, true);
+  slots_.biases = take<token_bias>(n * most_biases, false);
+  slots_.stops = take<std::int32_t>(n * most_stop_tokens, false);
+  slots_.counts = take<std::uint16_t>(n * width, true);
+  meeting_.best = take<unsigned long long>(most_draw_rows, true);
+  meeting_.tickets = take<std::uint32_t>(most_draw_rows, true);
 }
 
 seat& cuda_sampler::touched(std::uint32_t slot) {
@@ -298,36 +247,109 @@ bool cuda_sampler::simple(std::span<const sample_row> rows) const {
   return std::all_of(rows.begin(), rows.end(), [&](const sample_row& row) { return simple(row); });
 }
 
+void cuda_sampler::reserve_exchange(std::span<const std::int64_t> shard_rows) {
+  exchange_room& e = exchange_;
+  const std::size_t ranks = shard_rows.size();
+  e.shard_rows.assign(shard_rows.begin(), shard_rows.end());
+  e.widest = *std::max_element(shard_rows.begin(), shard_rows.end());
+  const auto columns = static_cast<std::size_t>(most_whole_rows * e.widest);
+  e.own = take<unsigned long long>(most_draw_rows, true);
+  e.found = take<unsigned long long>(ranks * most_draw_rows, true);
+  e.sent = take<float>(columns, true);
+  e.received = take<float>(ranks * columns, false);
+  e.whole = take<float>(static_cast<std::size_t>(most_whole_rows * slots_.vocabulary), false);
+}
+
+// `count` rows of the arguments from `first` on, without their logits.
+draw_rows part_of(const sample_args& args, std::int64_t first, std::int64_t count) {
+  draw_rows rows;
+  rows.rows = static_cast<std::int32_t>(count);
+  rows.slots = args.arrays.slots.as<std::int32_t>() + first;
+  rows.positions = args.arrays.positions.as<std::int32_t>() + first;
+  rows.tokens = args.drawn.tokens.as<std::int32_t>() + first;
+  if (args.arrays.targets) rows.targets = args.arrays.targets.as<std::int32_t>() + first;
+  return rows;
+}
+
+// Rows of the whole vocabulary: `logits` holds `count` of them, the first is row `first`.
+void cuda_sampler::draw_whole(const sample_args& args, float* logits, std::int64_t first,
+                              std::int64_t count, bool all_simple) {
+  const bool some = all_simple || std::any_of(args.rows.begin(), args.rows.end(),
+                                              [&](const sample_row& row) { return simple(row); });
+  DINFER_ASSERT(all_simple || (args.arrays.targets && args.drawn.logprobs &&
+                               args.drawn.top_tokens && args.drawn.top_logprobs));
+  for (std::int64_t done = 0; done < count; done += most_draw_rows) {
+    const std::int64_t at = first + done;
+    draw_rows rows = part_of(args, at, std::min<std::int64_t>(most_draw_rows, count - done));
+    rows.logits = logits + done * slots_.vocabulary;
+    if (some) draw_simple(slots_, rows, meeting_, stream_);
+    if (all_simple) continue;
+    rows.logprobs = args.drawn.logprobs.as<float>() + at;
+    rows.top_tokens = args.drawn.top_tokens.as<std::int32_t>() + at * most_top;
+    rows.top_logprobs = args.drawn.top_logprobs.as<float>() + at * most_top;
+    draw_others(slots_, rows, stream_);
+  }
+}
+
+void cuda_sampler::draw_candidates(const sample_args& args, std::int64_t count) {
+  const std::int32_t ranks = args.tp->size();
+  const auto* shards = exchange_.shard_rows.data();
+  const std::int64_t begin = std::accumulate(shards, shards + args.tp->rank(), std::int64_t{0});
+  const vocabulary_shard shard{static_cast<std::int32_t>(begin),
+                               static_cast<std::int32_t>(shards[args.tp->rank()])};
+  for (std::int64_t first = 0; first < count; first += most_draw_rows) {
+    draw_rows rows = part_of(args, first, std::min<std::int64_t>(most_draw_rows, count - first));
+    rows.logits = args.logits.as<float>() + first * shard.width;
+    best_of_shard(slots_, rows, meeting_, shard, exchange_.own, stream_);
+    args.tp->all_gather(view(exchange_.own, dtype::i32, rows.rows, 2),
+                        view(exchange_.found, dtype::i32, ranks, rows.rows, 2));
+    draw_best(slots_, rows, exchange_.found, ranks, stream_);
+  }
+}
+
+// Shards may differ in width: they travel padded to the widest.
+void cuda_sampler::draw_shards(const sample_args& args, std::int64_t count) {
+  const std::int64_t ranks = args.tp->size(), widest = exchange_.widest;
+  const std::int64_t own = args.logits.columns();
+  for (std::int64_t first = 0; first < count; first += most_whole_rows) {
+    const std::int64_t n = std::min(most_whole_rows, count - first);
+    const auto rows = static_cast<std::int32_t>(n);
+    float* mine = args.logits.as<float>() + first * own;
+    if (own < widest) {
+      copy_columns(mine, own, exchange_.sent, widest, rows, static_cast<std::int32_t>(own),
+                   stream_);
+      mine = exchange_.sent;
+    }
+    args.tp->all_gather(view(mine, dtype::f32, n, widest),
+                        view(exchange_.received, dtype::f32, ranks, n, widest));
+    std::int64_t column = 0;
+    for (std::int64_t rank = 0; rank < ranks; ++rank) {
+      const std::int64_t width = exchange_.shard_rows[static_cast<std::size_t>(rank)];
+      copy_columns(exchange_.received + rank * n * widest, widest, exchange_.whole + column,
+                   slots_.vocabulary, rows, static_cast<std::int32_t>(width), stream_);
+      column += width;
+    }
+    draw_whole(args, exchange_.whole, first, n, false);
+  }
+}
+
 void cuda_sampler::sample(const sample_args& args) {
   if (args.rows.empty()) return;
-  if (args.tp != nullptr && args.tp->size() > 1) {
-    throw device_error(errc::unsupported, "this sampler draws from whole rows alone");
-  }
-  const auto count = args.logits.rows();  // with padding, which `rows` does not name
-  DINFER_ASSERT(args.logits.type == dtype::f32);
+  const std::int64_t count = args.logits.shape[0];  // with padding, which `rows` does not name
+  DINFER_ASSERT(args.logits.type == dtype::f32 && args.logits.rank == 2 && dirty_.empty());
   DINFER_ASSERT(static_cast<std::int64_t>(args.rows.size()) <= count);
-  DINFER_ASSERT(args.logits.columns() == slots_.vocabulary && dirty_.empty());
   DINFER_ASSERT(args.arrays.slots.elements() >= count && args.arrays.positions.elements() >= count);
   DINFER_ASSERT(args.drawn.tokens.elements() >= count);
-  const auto all = simple(args.rows);
-  const bool some = all || std::any_of(args.rows.begin(), args.rows.end(),
-                                       [&](const sample_row& row) { return simple(row); });
-  DINFER_ASSERT(all || (args.arrays.targets && args.drawn.logprobs && args.drawn.top_tokens &&
-                        args.drawn.top_logprobs));
-  for (std::int64_t first = 0; first < count; first += most_draw_rows) {
-    draw_rows rows;
-    rows.rows = static_cast<std::int32_t>(std::min<std::int64_t>(most_draw_rows, count - first));
-    rows.logits = args.logits.as<float>() + first * slots_.vocabulary;
-    rows.slots = args.arrays.slots.as<std::int32_t>() + first;
-    rows.positions = args.arrays.positions.as<std::int32_t>() + first;
-    rows.tokens = args.drawn.tokens.as<std::int32_t>() + first;
-    if (args.arrays.targets) rows.targets = args.arrays.targets.as<std::int32_t>() + first;
-    if (some) draw_simple(slots_, rows, meeting_, stream_);
-    if (all) continue;
-    rows.logprobs = args.drawn.logprobs.as<float>() + first;
-    rows.top_tokens = args.drawn.top_tokens.as<std::int32_t>() + first * most_top;
-    rows.top_logprobs = args.drawn.top_logprobs.as<float>() + first * most_top;
-    draw_others(slots_, rows, stream_);
+  const bool all = simple(args.rows);
+  if (args.tp == nullptr || args.tp->size() == 1) {
+    DINFER_ASSERT(args.logits.columns() == slots_.vocabulary);
+    draw_whole(args, args.logits.as<float>(), 0, count, all);
+  } else {
+    const auto rank = static_cast<std::size_t>(args.tp->rank());
+    DINFER_ASSERT(exchange_.shard_rows.size() == static_cast<std::size_t>(args.tp->size()) &&
+                  args.logits.columns() == exchange_.shard_rows[rank]);
+    if (all) draw_candidates(args, count);
+    else draw_shards(args, count);
   }
   for (const sample_row& row : args.rows) {
     if (row.target < 0 && row.slot < seats_.size()) ++seats_[row.slot].drawn;

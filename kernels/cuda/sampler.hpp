@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The sampler of a GPU. What the host says of slots is collected in pinned memory and brought over
-// by commit(); draws read everything from device memory, so that they can be recorded. Draws alone:
-// a communicator of more than one rank is refused. Thread: the device's own.
+// by commit(); draws read everything from device memory, so that those of simple rows can be
+// recorded, exchanges between ranks among them. Thread: the device's own.
 #pragma once
 
 #include "kernels/device.hpp"

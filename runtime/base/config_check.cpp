@@ -149,7 +149,7 @@ class checker {
     return false;
   }
 
-  // CPUs and GPUs do not share a model, and of GPUs one serves it.
+  // CPUs and GPUs do not share a model, and a GPU serves one rank of it.
   void check_kinds() {
     const std::string *cpu = nullptr, *gpu = nullptr;
     for (std::size_t i = 0; i < c_.nodes.size(); ++i) {
@@ -161,14 +161,26 @@ class checker {
           return complain(key, fmt::format("{} and {} are of different kinds; the devices of a "
                                            "model are all CPUs or all GPUs",
                                            *other, device));
-        if (on_gpu && gpu != nullptr)
-          return complain(key,
-                          "several CUDA devices in one model: not in this version; list one, as "
-                          "[\"cuda:0\"]");
+        if (on_gpu)
+          if (const auto* other_node = same_gpu(i, device))
+            return complain(key, fmt::format("{} of {} is listed by node \"{}\" already; each rank "
+                                             "needs a GPU of its own",
+                                             device, c_.nodes[i].address, other_node->name));
         if (on_gpu) gpu = &device;
         if (on_cpu) cpu = &device;
       }
     }
+  }
+
+  // A node before node[i] at the same address that lists the device too.
+  const node_section* same_gpu(std::size_t i, const std::string& device) const {
+    for (std::size_t j = 0; j < i; ++j) {
+      const auto& other = c_.nodes[j];
+      if (other.address == c_.nodes[i].address &&
+          std::find(other.devices.begin(), other.devices.end(), device) != other.devices.end())
+        return &other;
+    }
+    return nullptr;
   }
 
   bool all_fake() const {
@@ -266,8 +278,6 @@ class checker {
     if (devices == 0)
       complain(entry("node", 0, "devices"),
                "no node has a device; give at least one, as [\"cpu:0\"]");
-    else if (ranks() > 1 && lists("cuda:"))
-      complain(ranks_key(), "several CUDA devices in one model: not in this version; 1 fits");
     else if (ranks() > devices)
       complain(ranks_key(),
                fmt::format("{} x {} ranks need as many devices, and the nodes have {}; list more "

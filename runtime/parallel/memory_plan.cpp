@@ -56,8 +56,18 @@ constexpr std::uint64_t gemm_bytes = 96 * mib;         // a library's workspace:
 constexpr std::uint64_t attention_bytes = 32 * mib;    // decoding merges its pieces there
 constexpr std::uint64_t recording_bytes = 1024 * mib;  // model_runner.cpp keeps as much
 constexpr std::uint64_t driver_bytes = 512 * mib;      // a context and its kernels
+constexpr std::uint64_t group_bytes = 512 * mib;       // NCCL's, of each; model_runner.cpp too
 constexpr std::uint64_t slot_bytes = 16 << 10;         // biases, stop tokens, parameters
 constexpr std::uint64_t drawn_row_bytes = 168;         // a token, 20 others and log-probabilities
+
+// Of ranks that draw from parts of the vocabulary: candidates of 1024 rows, and 32 rows of logits
+// as they are sent, received and put together.
+std::uint64_t exchange_bytes(const model_shape& shape, const rank_layout& layout) {
+  const std::int64_t ranks = layout.tp_size;
+  const std::int64_t widest = (shape.vocabulary + ranks - 1) / ranks;
+  return product(1 + ranks, 1024 * 8) +
+         product((1 + ranks) * widest + shape.vocabulary, 32 * sizeof(float));
+}
 
 step_memory cuda_extras(const model_shape& shape, const rank_layout& layout,
                         const device_rules& rules) {
@@ -67,10 +77,12 @@ step_memory cuda_extras(const model_shape& shape, const rank_layout& layout,
   if (shape.gated())
     out.workspace +=
         product(2 * layout.mlp.size(), std::int64_t{rules.tokens} * rules.element_bytes);
-  out.reserve = recording_bytes + driver_bytes;
+  const std::uint64_t groups = (layout.tp_size > 1 ? 1 : 0) + (layout.stages > 1 ? 1 : 0);
+  out.reserve = recording_bytes + driver_bytes + groups * group_bytes;
   if (!layout.first() && !layout.last()) return out;
   const std::uint64_t counts = 2 * static_cast<std::uint64_t>(shape.vocabulary);
   out.sampler = rules.sequences * (counts + slot_bytes) + rules.tokens * drawn_row_bytes;
+  if (layout.last() && layout.tp_size > 1) out.sampler += exchange_bytes(shape, layout);
   return out;
 }
 

@@ -40,15 +40,15 @@ void shard_steps::make_feed() {
   feed_.reset();
   if (!model_->layout().first() && !model_->layout().last()) return;
   feed_.emplace(device_->ops().make_sampler(slots_, model_->shape().vocabulary), slots_);
+  if (model_->layout().last() && shard_rows_.size() > 1)
+    feed_->sampler().reserve_exchange(shard_rows_);
 }
 
 void shard_steps::restart() {
   returns_.reset();
   graphs_.forget();
   make_feed();
-  if (!feed_ || !links_->piped()) return;
-  links_->through_pipe(
-      [&](kernels::communicator& pipe) { returns_.emplace(*device_, pipe, slots_); });
+  if (feed_ && links_->piped()) returns_.emplace(*links_, model_->layout().stages, slots_);
 }
 
 launched_step shard_steps::launch(const step_plan& plan, const slot_table& slots,
@@ -57,14 +57,16 @@ launched_step shard_steps::launch(const step_plan& plan, const slot_table& slots
   out.epoch = plan.epoch;
   out.step = plan.step;
   out.at = steady::now();
+  links_->check();  // a recorded step would not ask
   if (feed_ && model_->layout().last()) feed_->begin(plan);
   if (!plan.sequences.empty()) {
     if (returns_ && model_->layout().first()) receive_tokens(plan, slots);
     if (feed_) feed_->sampler().commit();
-    // Between stages tensors wait for their peers, which no recording can.
-    const std::uint32_t size = links_->piped() ? 0 : graphs_.size_of(plan);
+    // The same on every stage, for it follows from the plan and the configuration: neighbours pass
+    // each other as many rows, outside of recordings.
+    const std::uint32_t size = graphs_.size_of(plan);
     inputs_.build(plan, slots, size);
-    take_hidden();
+    if (!model_->layout().first()) links_->take_hidden(hidden());
     fill_ = size > 0 || inputs_.unfilled();
     const bool drawing = model_->layout().last();
     const bool simple = !drawing || feed_->sampler().simple(inputs_.rows());
@@ -78,7 +80,6 @@ launched_step shard_steps::launch(const step_plan& plan, const slot_table& slots
     pass_hidden(plan);
   }
   if (outputs_) fetch(plan, out);
-  if (returns_ && model_->layout().last()) return_tokens(out);
   return out;
 }
 
@@ -87,16 +88,9 @@ kernels::tensor shard_steps::hidden() const {
                        model_->shape().hidden);
 }
 
-void shard_steps::take_hidden() {
-  if (model_->layout().first()) return;
-  links_->through_pipe(
-      [&](kernels::communicator& pipe) { pipe.recv(hidden(), model_->layout().stage - 1); });
-}
-
 void shard_steps::pass_hidden(const step_plan& plan) {
   if (model_->layout().last()) return;
-  links_->through_pipe(
-      [&](kernels::communicator& pipe) { pipe.send(hidden(), model_->layout().stage + 1); });
+  links_->send_hidden(hidden());
   if (model_->layout().first()) returns_->expect(plan);
 }
 
@@ -116,8 +110,7 @@ void shard_steps::receive_tokens(const step_plan& plan, const slot_table& slots)
   step_id needed = 0;
   for (const sequence_step& s : plan.sequences)
     needed = std::max(needed, slots.at(s.slot).token_from);
-  links_->through_pipe(
-      [&](kernels::communicator&) { returns_->receive(needed, feed_->sampler()); });
+  returns_->receive(needed, feed_->sampler());
 }
 
 // One token per logit row. Rows go through the head in slices that its buffers hold.
@@ -170,6 +163,7 @@ step_result shard_steps::finish(const launched_step& step) {
   out.step = step.step;
   if (!step.drawn) return out;
   outputs_->wait(step.piece);
+  links_->check();
   const auto now = steady::now();
   const auto spent = now - std::max(step.at, std::exchange(finished_, now));
   out.compute_us = static_cast<std::uint32_t>(
@@ -182,19 +176,17 @@ step_result shard_steps::finish(const launched_step& step) {
       r.prompt.push_back(outputs_->row(step.piece, row++, part.prompt_top));
     if (part.sample) r.tokens.push_back(outputs_->row(step.piece, row++, part.top));
   }
+  if (returns_) return_tokens(out);
   return out;
 }
 
 // Several stages: the first needs what was drawn.
-void shard_steps::return_tokens(const launched_step& step) {
-  outputs_->wait(step.piece);
-  std::vector<token_id> drawn;
-  std::size_t row = 0;
-  for (const launched_step::part& part : step.parts) {
-    row += part.targets;
-    if (part.sample) drawn.push_back(outputs_->row(step.piece, row++, -1).token);
+void shard_steps::return_tokens(const step_result& drawn) {
+  std::vector<token_id> tokens;
+  for (const sequence_result& s : drawn.sequences) {
+    for (const sampled_token& t : s.tokens) tokens.push_back(t.token);
   }
-  links_->through_pipe([&](kernels::communicator&) { returns_->send(drawn); });
+  returns_->send(tokens);
 }
 
 }  // namespace dinfer::runtime

@@ -2,7 +2,7 @@
 // The steps of one rank: takes the hidden state from the stage before, runs its layers, passes it
 // on or draws tokens. A step is launched, which on an asynchronous device returns at once, and
 // finished, which waits for what it drew. All memory for activations is taken when it is made.
-// Throws device_error. Thread: the shard's; finish() from any.
+// Throws device_error. Thread: the shard's; finish() from any, one at a time.
 #pragma once
 
 #include "kernels/device.hpp"
@@ -51,11 +51,14 @@ class shard_steps {
   shard_steps(kernels::device& device, model& m, rank_links& links, const shard_limits& limits,
               std::vector<std::int64_t> shard_rows, const step_options& options);
 
+  // Forgets recorded steps: the links are about to be joined anew.
+  void forget_recordings() { graphs_.forget(); }
   // Forgets every sequence. Call after the links were joined or reset, and when the cache moved.
   void restart();
   // `plan` went through `slots.apply`. At most copy_ring::pieces - 1 steps may wait for finish().
   launched_step launch(const step_plan& plan, const slot_table& slots, const kv_cache& cache);
-  // In the order of launches.
+  // In the order of launches. On the last of several stages every rank must, for it sends what was
+  // drawn to the first one.
   step_result finish(const launched_step& step);
 
   std::uint64_t bytes() const;  // of activations, logits and index arrays
@@ -63,13 +66,12 @@ class shard_steps {
  private:
   void make_feed();
   void compute(const kv_cache& cache);
-  void take_hidden();
   void pass_hidden(const step_plan& plan);
   void receive_tokens(const step_plan& plan, const slot_table& slots);
   kernels::tensor hidden() const;
   void draw();
   void fetch(const step_plan& plan, launched_step& out);
-  void return_tokens(const launched_step& step);
+  void return_tokens(const step_result& drawn);
 
   kernels::device* device_;
   model* model_;

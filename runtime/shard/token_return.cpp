@@ -7,18 +7,11 @@
 
 namespace dinfer::runtime {
 
-token_return::token_return(kernels::device& device, kernels::communicator& pipe,
-                           std::uint32_t slots)
-    : device_(&device),
-      pipe_(&pipe),
-      memory_(device.allocate(slots * sizeof(token_id), true)),
-      host_(slots) {}
-
 void token_return::send(std::span<const token_id> tokens) {
   if (tokens.empty()) return;
-  DINFER_ASSERT(tokens.size() <= host_.size());
-  device_->upload(memory_.data(), tokens.data(), tokens.size_bytes());
-  pipe_->send(kernels::view(memory_.data(), kernels::dtype::i32, tokens.size()), 0);
+  DINFER_ASSERT(tokens.size() <= tokens_.size());
+  std::ranges::copy(tokens, tokens_.begin());
+  links_->return_tokens(kernels::view(tokens_.data(), kernels::dtype::i32, tokens.size()));
 }
 
 void token_return::expect(const step_plan& plan) {
@@ -32,19 +25,16 @@ void token_return::expect(const step_plan& plan) {
 
 void token_return::receive(step_id needed, kernels::sampler& sampler) {
   // The scheduler keeps at most stages + 1 plans in flight, so anything older is on its way.
-  const auto most = static_cast<std::size_t>(pipe_->size()) + 1;
-  while (!pending_.empty() && (pending_.front().step <= needed || pending_.size() >= most))
+  while (!pending_.empty() && (pending_.front().step <= needed || pending_.size() >= most_pending_))
     take_oldest(sampler);
 }
 
 void token_return::take_oldest(kernels::sampler& sampler) {
   const pending p = std::move(pending_.front());
   pending_.pop_front();
-  const kernels::tensor tokens = kernels::view(memory_.data(), kernels::dtype::i32, p.slots.size());
-  pipe_->recv(tokens, pipe_->size() - 1);
-  device_->download(host_.data(), tokens.data, static_cast<std::size_t>(tokens.bytes()));
+  links_->take_tokens(kernels::view(tokens_.data(), kernels::dtype::i32, p.slots.size()));
   // A slot may have been taken by another sequence since; what that one draws comes later.
-  for (std::size_t i = 0; i < p.slots.size(); ++i) sampler.set_last(p.slots[i], host_[i]);
+  for (std::size_t i = 0; i < p.slots.size(); ++i) sampler.set_last(p.slots[i], tokens_[i]);
 }
 
 }  // namespace dinfer::runtime

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The way of drawn tokens from the last pipeline stage back to the first, rank to rank, beside the
-// control plane: no host round trip lies between two steps. The first stage takes the returns in
-// plan order, before it needs them and before too many wait. Thread: the shard's.
+// The way of drawn tokens from the last pipeline stage back to the first, host to host, beside the
+// control plane: no round trip over the scheduler lies between two steps. The first stage takes the
+// returns in plan order, before it needs them and before too many wait. Thread: the first stage's
+// shard; on the last stage the one that finishes steps.
 #pragma once
 
-#include "kernels/communicator.hpp"
-#include "kernels/device.hpp"
-#include "kernels/ops.hpp"
+#include "kernels/sampler.hpp"
 #include "runtime/schedule/step.hpp"
+#include "runtime/shard/rank_links.hpp"
 
 #include <cstdint>
 #include <deque>
@@ -18,8 +18,9 @@ namespace dinfer::runtime {
 
 class token_return {
  public:
-  // `pipe`: the stages of one tp rank, in order; it has at least two.
-  token_return(kernels::device& device, kernels::communicator& pipe, std::uint32_t slots);
+  // Of a rank in the first or last stage of several.
+  token_return(rank_links& links, std::int32_t stages, std::uint32_t slots)
+      : links_(&links), most_pending_(static_cast<std::size_t>(stages) + 1), tokens_(slots) {}
 
   // Last stage: the tokens of the plan's draws, in its order.
   void send(std::span<const token_id> tokens);
@@ -37,10 +38,9 @@ class token_return {
   };
   void take_oldest(kernels::sampler& sampler);
 
-  kernels::device* device_;
-  kernels::communicator* pipe_;
-  kernels::buffer memory_;  // i32 [slots]
-  std::vector<token_id> host_;
+  rank_links* links_;
+  std::size_t most_pending_;
+  std::vector<token_id> tokens_;
   std::deque<pending> pending_;
 };
 

@@ -29,6 +29,7 @@ rank_cluster::rank_cluster(const runtime::runner_options& base, std::uint32_t tp
   for (const runtime::rank_layout& layout : layouts) {
     runtime::runner_options options = base;
     options.layout = layout;
+    if (base.device.starts_with("cuda:")) options.device = "cuda:" + std::to_string(layout.rank);
     net::cpu_transport_options wires;
     wires.name = "rank " + std::to_string(layout.rank);
     wires.timeout = base.collective_timeout;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every rank of a model as a thread of the test, each with its own runner and queue of plans,
-// joined by the CPU transport. Plans may be queued far ahead of their results.
+// joined by the CPU transport, GPUs by NCCL beside it. Plans may be queued far ahead of their
+// results.
 #pragma once
 
 #include "runtime/models/model_config.hpp"
@@ -19,7 +20,8 @@ namespace dinfer::tests {
 
 class rank_cluster {
  public:
-  // `base`: everything but the layout. Fails the test when a rank does not start.
+  // `base`: everything but the layout; of GPUs rank i gets "cuda:i". Fails the test when a rank
+  // does not start.
   rank_cluster(const runtime::runner_options& base, std::uint32_t tp,
                const std::vector<std::uint32_t>& layers_per_stage);
   ~rank_cluster();

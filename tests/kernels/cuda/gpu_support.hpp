@@ -55,6 +55,20 @@ inline std::unique_ptr<kernels::device> open_gpu(kernels::dtype activation,
   return open_gpu(options);
 }
 
+// Whether there are two GPUs; otherwise "skipped: <why>" is printed, or, under DINFER_TEST_GPU=1
+// with DINFER_TEST_GPUS=2, the test fails.
+inline bool two_gpus() {
+  const auto second = kernels::query_memory("cuda:1");
+  if (second) return true;
+  const auto is = [](const char* name, const char* value) {
+    const char* set = std::getenv(name);
+    return set != nullptr && std::string(set) == value;
+  };
+  if (is("DINFER_TEST_GPU", "1") && is("DINFER_TEST_GPUS", "2")) FAIL(second.error().message);
+  std::printf("skipped: two GPUs are needed: %s\n", second.error().message.c_str());
+  return false;
+}
+
 inline const std::vector<kernels::dtype>& activation_types() {
   using kernels::dtype;
   static const std::vector<dtype> types{dtype::f32, dtype::bf16, dtype::f16};

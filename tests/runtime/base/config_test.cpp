@@ -151,13 +151,13 @@ const std::vector<bad> bad_configs = {
      {"an integer from 0"}},
     {"\"cpu:0\"", "\"cpu:0\", \"cuda:0\"", "c.conf:9: node[0].devices: cpu:0 and cuda:0", {"kind"}},
     {"\"cpu:0\"",
-     "\"cuda:0\", \"cuda:1\"",
-     "c.conf:9: node[0].devices: several CUDA devices in one model: not in this version",
-     {"[\"cuda:0\"]"}},
+     "\"cuda:0\", \"cuda:0\"",
+     "c.conf:9: node[0].devices: cuda:0 stands twice",
+     {"a device of its own"}},
     {"\"cpu:0\"]",
      "\"cuda:0\"]\n[[node]]\nname = \"b\"\nport = 4243\ndevices = [\"cuda:0\"]",
-     "c.conf:13: node[1].devices: several CUDA devices",
-     {"not in this version"}},
+     "c.conf:13: node[1].devices: cuda:0 of 127.0.0.1 is listed by node \"a\" already",
+     {"a GPU of its own"}},
     {"[parallel]",
      "[health]\nresume_timeout_ms = -1\n[parallel]",
      "c.conf:4: health.resume_timeout_ms: -1",
@@ -241,12 +241,20 @@ TEST_CASE("what a good file says is what the configuration holds", "[config]") {
   CHECK(config->gateways[0].port == 8000);
 }
 
-TEST_CASE("several ranks on CUDA devices are refused", "[config]") {
+TEST_CASE("several GPUs of one node or of several serve a model", "[config]") {
+  auto text = changed("tensor_parallel_size = 1", "tensor_parallel_size = 2");
+  text.replace(text.find("cpu:0"), 5, "cuda:0\", \"cuda:1");
+  CHECK(problems(text).empty());
+  text.replace(text.find(", \"cuda:1\"]"), 11,
+               "]\n[[node]]\nname = \"b\"\nport = 4243\ndevices = [\"cuda:1\"]");
+  CHECK(problems(text).empty());
+}
+
+TEST_CASE("more ranks than GPUs are refused", "[config]") {
   auto text = changed("tensor_parallel_size = 1", "tensor_parallel_size = 2");
   text.replace(text.find("cpu:0"), 5, "cuda:0");
-  CHECK(problems(text) ==
-        "c.conf:4: parallel.tensor_parallel_size: several CUDA devices in one model: not in this "
-        "version; 1 fits");
+  CHECK(problems(text).starts_with(
+      "c.conf:4: parallel.tensor_parallel_size: 2 x 1 ranks need as many devices"));
 }
 
 TEST_CASE("with isolation by process each device is a node that the one that lists it keeps",

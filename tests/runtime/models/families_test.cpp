@@ -92,7 +92,8 @@ TEST_CASE("greedy tokens of every family are those of transformers", "[families]
   }
 }
 
-TEST_CASE("bfloat16 files in parts and GGUF files give the tokens of one float32 file", "[families]") {
+TEST_CASE("bfloat16 files in parts and GGUF files give the tokens of one float32 file",
+          "[families]") {
   for (const std::string& family : families()) {
     const auto sharded = checkpoint_path(family + "/sharded");
     check_tokens(sharded, family, 1, all_layers(sharded), 0);

@@ -93,7 +93,7 @@ TEST_CASE("sizes grow only as far as the model needs", "[parallel][placement]") 
   const auto node = grown(2, four, 7 * gib);
   CHECK(node.tensor_parallel_size * 10 + node.pipeline_parallel_size == 41);
 
-  const auto both = grown(2, four, 5 * gib);
+  const auto both = grown(2, four, 6 * gib);
   CHECK(both.tensor_parallel_size * 10 + both.pipeline_parallel_size == 42);
   CHECK_THAT(both.reason, Contains("one node is too small"));
   for (const auto& rank : both.ranks)
@@ -112,7 +112,7 @@ TEST_CASE("sizes grow only as far as the model needs", "[parallel][placement]") 
 TEST_CASE("one size given, the other is found", "[parallel][placement]") {
   plan_fixture cluster(eight_billion(), eight_billion_bytes());
   const std::vector<std::string> two{"cuda:0", "cuda:1"};
-  cluster.gpu_node("a", two, 7 * gib).gpu_node("b", two, 7 * gib);
+  cluster.gpu_node("a", two, 8 * gib).gpu_node("b", two, 8 * gib);
   cluster.config.scheduler.max_num_batched_tokens = 2048;
   const auto sizes = [&](std::uint32_t tp, std::uint32_t pp) {
     const auto plan = cluster.sizes(tp, pp).place();
@@ -247,6 +247,34 @@ TEST_CASE("a GPU's bytes are those of its own way to compute", "[parallel][place
   CHECK_THAT(refusal(cluster, "cuda:0", errc::out_of_memory),
              Contains("rank 0 on a/cuda:0 needs 15.0 GiB of weights") &&
                  Contains("there are 3.6 GiB for it"));
+}
+
+TEST_CASE("GPUs that share a model hold their parts of its steps", "[parallel][placement]") {
+  plan_fixture cluster(eight_billion(), eight_billion_bytes());
+  const auto ranks_of = [&](std::uint32_t tp, std::uint32_t pp) {
+    const auto plan = cluster.sizes(tp, pp).place();
+    REQUIRE(plan);
+    return plan->ranks;
+  };
+  cluster.gpu_node("a", {"cuda:0", "cuda:1", "cuda:2", "cuda:3"}, 80 * gib);
+  const std::uint64_t slots = std::uint64_t{256} * (2 * 128'256 + 16'384) + 2048 * 168;
+  // Candidates of 1024 rows, own and received; 32 rows of logits: a part sent, two received, whole.
+  const std::uint64_t exchange = 3 * 1024 * 8 + std::uint64_t{3 * 64'128 + 128'256} * 32 * 4;
+  for (const auto& rank : ranks_of(2, 1)) {
+    CHECK(rank.steps.sampler == slots + exchange);
+    CHECK(rank.steps.logits == std::uint64_t{64'128} * 256 * 4);
+    CHECK(rank.steps.workspace == std::uint64_t{2 * 7'168} * 2048 * 2 + 128 * mib);
+    CHECK(rank.steps.reserve == (1536 + 512) * mib);
+  }
+  const auto piped = ranks_of(1, 3);
+  CHECK(piped[0].steps.sampler == slots);
+  CHECK(piped[1].steps.sampler == 0);
+  CHECK(piped[2].steps.sampler == slots);
+  for (const auto& rank : piped) CHECK(rank.steps.reserve == (1536 + 512) * mib);
+  const auto both = ranks_of(2, 2);
+  CHECK(both[0].steps.sampler == slots);
+  CHECK(both[3].steps.sampler == slots + exchange);
+  CHECK(both[3].steps.reserve == (1536 + 1024) * mib);
 }
 
 TEST_CASE("a model too large for a large cluster is refused soon", "[parallel][placement]") {

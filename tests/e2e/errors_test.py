@@ -46,7 +46,7 @@ CASES = [
     ("[parallel]", 'format = "onnx"\n[parallel]', 3, ["model.format", "gguf"]),
     ("[parallel]", "[cuda]\ngraphs = 2\n[parallel]", 4, ["cuda.graphs", "true"]),
     ('devices = ["cpu:0"]', 'devices = ["cpu:0", "cuda:0"]', 9, ["devices", "cpu:0", "cuda:0"]),
-    ('devices = ["cpu:0"]', 'devices = ["cuda:0", "cuda:1"]', 9, ["devices", "not in this version"]),
+    ('devices = ["cpu:0"]', 'devices = ["cuda:0", "cuda:0"]', 9, ["devices", "cuda:0 stands twice"]),
     ("name = \"a\"", "name = ", 6, []),
     ("name = \"a\"", 'name = "a/b"', 6, ["node[0].name", "letters"]),
     ("name = \"a\"", 'name = "' + "x" * 900_000 + '"', 6, ["node[0].name", "4096"]),

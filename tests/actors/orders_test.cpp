@@ -144,7 +144,7 @@ TEST_CASE("an order says how its device computes") {
   config.cache.fraction = 0.5;
   CHECK(options().device_options.activation == kernels::dtype::bf16);
   CHECK(options().device_options.batch_invariant);
-  CHECK(options().max_num_batched_tokens == 8192);
+  CHECK(options().max_num_batched_tokens == 2048);
   CHECK(options().format == load_format::random);
   CHECK(options().seed == 5);
   CHECK(options().memory_fraction == 0.5);

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rows of bench/rows.hpp on whatever a cluster.conf describes, in one process: a node with all
+// its actors and devices, and this program in the place of its gateway. Token ids in and out,
+// prefix cache off, 512 sequences at once.
+//
+//   bench_cluster --config conf/llama_8b_random_tp2.conf [--tuning DIR] [--vocabulary N] [ROW...]
+#include "actors/node_process.hpp"
+#include "bench/rows.hpp"
+#include "runtime/base/toml_config.hpp"
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+using namespace dinfer;
+using bench::die;
+
+namespace {
+
+constexpr std::chrono::minutes patience{5};
+
+// Submits requests and waits until all have ended.
+class caller final : public actors::front {
+ public:
+  explicit caller(std::shared_ptr<net::engine_link> link) : link_(std::move(link)) {}
+  result<void> start() override { return {}; }
+  std::uint16_t port() const noexcept override { return 0; }
+  void model_ready(const net::served_model&) override {}
+  void stop(std::chrono::milliseconds) override {}
+
+  void deliver(net::engine_events events) override {
+    const std::lock_guard lock(mutex_);
+    for (const auto& refused : events.rejected) end(refused.second.message);
+    for (const auto& event : events.tokens) {
+      tokens_ += event.tokens.size();
+      if (event.finish != finish_reason::none) end(event.message);
+    }
+  }
+
+  void wait_ready() {
+    const auto begin = std::chrono::steady_clock::now();
+    while (link_->status().state != net::engine_state::ready) {
+      if (std::chrono::steady_clock::now() - begin > patience) die("the engine is not ready");
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  }
+
+  void generate(const bench::rows::prompt_list& prompts, const sampling_params& sampling) {
+    {
+      const std::lock_guard lock(mutex_);
+      open_ = prompts.size();
+      tokens_ = 0;
+    }
+    for (const auto& prompt : prompts) {
+      generate_request request;
+      request.id = link_->next_id();
+      request.prompt = prompt;
+      request.sampling = sampling;
+      link_->submit(std::move(request));
+    }
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_for(lock, patience, [this] { return open_ == 0; }))
+      die(std::to_string(open_) + " requests did not end in time");
+    if (!failure_.empty()) die(failure_);
+    if (tokens_ != prompts.size() * sampling.max_tokens)
+      die(std::to_string(tokens_) + " tokens came");
+  }
+
+ private:
+  void end(const std::string& failure) {
+    if (!failure.empty()) failure_ = failure;
+    if (--open_ == 0) changed_.notify_all();
+  }
+
+  std::shared_ptr<net::engine_link> link_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::size_t open_ = 0, tokens_ = 0;
+  std::string failure_;
+};
+
+struct settings {
+  std::string config, tuning;
+  std::int32_t vocabulary = 49152;
+  std::vector<std::string> rows;
+};
+
+settings read(int argc, char** argv) {
+  settings s;
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    const auto value = [&] {
+      return i + 1 < argc ? argv[++i] : (die(flag + " needs a value"), "");
+    };
+    if (flag == "--config") s.config = value();
+    else if (flag == "--tuning") s.tuning = value();
+    else if (flag == "--vocabulary") s.vocabulary = std::atoi(value());
+    else if (flag.starts_with("--")) die("no flag " + flag);
+    else s.rows.push_back(flag);
+  }
+  return s;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const settings s = read(argc, argv);
+  auto config = runtime::load_config(s.config);
+  if (!config) die(config.error().message);
+  config->scheduler.max_num_seqs = 512;
+  config->cache.prefix_caching = false;
+  if (!s.tuning.empty()) config->cuda.tuning_directory = s.tuning;
+  if (auto checked = runtime::check_config(*config); !checked) die(checked.error().message);
+  actors::node_options options;
+  options.config = *config;
+  options.parts = actors::default_parts(*config, std::make_shared<runtime::metrics_registry>());
+  caller* calls = nullptr;
+  options.parts.make_front =
+      [&calls](const gateway_section&,
+               std::shared_ptr<net::engine_link> link) -> result<std::unique_ptr<actors::front>> {
+    auto made = std::make_unique<caller>(std::move(link));
+    calls = made.get();
+    return made;
+  };
+  options.on_error = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  actors::node_process node(std::move(options));
+  if (auto up = node.start(); !up) die(up.error().message);
+  if (calls == nullptr) die(s.config + ": no gateway is on the first node");
+  calls->wait_ready();
+  bench::rows measured([&](const bench::rows::prompt_list& prompts,
+                           const sampling_params& sampling) { calls->generate(prompts, sampling); },
+                       s.vocabulary);
+  measured.run(1, 32, 1);
+  bench::print("start_s", bench::process_age(), "s");
+  for (const auto& row : s.rows) measured.measure(row);
+  node.drain(std::chrono::seconds(2));
+  return node.wait();
+}

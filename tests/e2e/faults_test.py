@@ -213,6 +213,7 @@ def isolated(folder, parallel, expected):
     """A process for each device: the same tokens; a child that dies is started again and streams go on; none is orphaned."""
     with Cluster([["cpu:0", "cpu:1"]], model={"path": folder, "format": "random"},
                  parallel={**parallel, "isolation": "process"}, scheduler={"max_num_seqs": STREAMS},
+                 health={"timeout_ms": 10_000, "resume_timeout_ms": 10_000},  # nothing here is silent
                  cache={"blocks": 8192}, cpu={"threads": 1}, log={"level": "warn"}) as cluster:
         cluster.wait_ready()
         parent = cluster.processes[0].pid

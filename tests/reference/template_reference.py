@@ -347,6 +347,7 @@ nothing|default('d'), ''|default('d'), ''|default('d', true), none|default('d'),
 {'a': 1, 'b': 2}|items|list, {'a': 1}|list, 'abc'|list, (1, 2)|list
 [1, 2, 3, 4]|select('odd')|list, [1, 2, 3, 4]|reject('even')|list, [0, 1, '']|select|list
 [{'a': 1}, {'a': 2}, {}]|selectattr('a')|list, [{'a': 1}, {'a': 2}]|rejectattr('a', 'eq', 2)|list
+none|selectattr('a')|list|length, none|rejectattr('a', 'equalto', 1)|list, none|map('upper')|list, 0|select|list, false|map(attribute='a')|list
 [{'a': 1}, {'b': 2}]|selectattr('a', 'defined')|list, [{'a': 1}, {}]|map(attribute='a', default=0)|list
 ['a', 'b']|map('upper')|list, ['a', 'b']|map('replace', 'a', 'c')|list, [{'a': {'b': 3}}]|map(attribute='a.b')|list
 '42'|int, ' 7 '|int, 'x'|int, 'x'|int(5), 3.9|int, -3.9|int, '3.7'|int, true|int, none|int

@@ -126,6 +126,7 @@ value mapped(evaluator& e, const value& v, const arguments& with) {
   std::vector<value> out;
   const value* attribute = with.find(~std::size_t{0}, "attribute");
   const value* instead = with.find(~std::size_t{0}, "default");
+  if (!truthy(v)) return make_list({});
   for (const value& item : e.items_of(v, with.where)) {
     e.charge(1, with.where);
     if (attribute != nullptr) {
@@ -148,6 +149,7 @@ value selected(evaluator& e, const value& v, const arguments& with, bool by_attr
   if (test && (test->string() == nullptr || !known_test(test->string()->bytes())))
     give_up(with.where, "a test by this name is not known");
   const arguments rest = behind(with, skip + 1);
+  if (!truthy(v)) return make_list({});  // of nothing, whatever it is, nothing is chosen
   for (const value& item : e.items_of(v, with.where)) {
     e.charge(1, with.where);
     const value subject =

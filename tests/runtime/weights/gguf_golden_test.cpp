@@ -4,34 +4,19 @@
 #include "runtime/weights/gguf.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/gguf_writer.hpp"
-#include "tests/support/model_path.hpp"
+#include "tests/support/golden_bytes.hpp"
 
-#include <fstream>
 #include <numeric>
 
 namespace dinfer::tests {
 namespace {
 
-std::string golden_file() {
-  std::ifstream stream(repository_file("tests/golden/gguf/small.hex"));
-  REQUIRE(stream);
-  std::string out;
-  for (std::string line; std::getline(stream, line);)
-    for (std::size_t i = 0; i + 1 < line.size(); i += 2)
-      out += static_cast<char>(std::stoi(line.substr(i, 2), nullptr, 16));
-  return out;
-}
-
-std::vector<std::byte> counting(std::size_t size) {
-  std::vector<std::byte> out(size);
-  for (std::size_t i = 0; i < size; ++i) out[i] = static_cast<std::byte>(i);
-  return out;
-}
+constexpr const char* small = "tests/golden/gguf/small.hex";
 
 }  // namespace
 
 TEST_CASE("a file of the reference writer is read", "[weights][gguf]") {
-  const std::string file = golden_file();
+  const std::string file = golden_bytes(small);
   const auto source = runtime::parse_gguf(std::as_bytes(std::span(file)), "small.gguf");
   REQUIRE(source);
   const auto& weights = **source;
@@ -93,7 +78,7 @@ TEST_CASE("the tests' writer writes what the reference writer writes", "[weights
   writer.tensor("f16", kernels::dtype::f16, {4}, std::as_bytes(std::span(halves)));
   writer.tensor("q8_0", kernels::dtype::q8_0, {2, 32}, counting(68));
   writer.tensor("q4_1", kernels::dtype::q4_1, {3, 64}, counting(120));
-  CHECK(writer.file() == golden_file());
+  CHECK(writer.file() == golden_bytes(small));
 }
 
 }  // namespace dinfer::tests

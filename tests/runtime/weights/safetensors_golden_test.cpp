@@ -3,36 +3,20 @@
 // reads it, and the tests' own writer makes the same bytes.
 #include "runtime/weights/safetensors.hpp"
 #include "tests/support/catch.hpp"
-#include "tests/support/model_path.hpp"
+#include "tests/support/golden_bytes.hpp"
 #include "tests/support/safetensors_writer.hpp"
-
-#include <fstream>
 
 namespace dinfer::tests {
 namespace {
 
-std::string golden_file() {
-  std::ifstream stream(repository_file("tests/golden/safetensors/small.hex"));
-  REQUIRE(stream);
-  std::string out;
-  for (std::string line; std::getline(stream, line);)
-    for (std::size_t i = 0; i + 1 < line.size(); i += 2)
-      out += static_cast<char>(std::stoi(line.substr(i, 2), nullptr, 16));
-  return out;
-}
-
-std::vector<std::byte> counting(std::size_t size) {
-  std::vector<std::byte> out(size);
-  for (std::size_t i = 0; i < size; ++i) out[i] = static_cast<std::byte>(i);
-  return out;
-}
+constexpr const char* small = "tests/golden/safetensors/small.hex";
 
 using shape_of = std::vector<std::int64_t>;
 
 }  // namespace
 
 TEST_CASE("a safetensors file of the reference writer is read", "[weights][safetensors]") {
-  const std::string file = golden_file();
+  const std::string file = golden_bytes(small);
   const auto contents = runtime::parse_safetensors(std::as_bytes(std::span(file)), "small");
   REQUIRE(contents);
   const auto& entries = contents->entries;
@@ -62,7 +46,7 @@ TEST_CASE("the tests' safetensors writer writes what the reference writer does",
   writer.metadata("format", "pt").tensor("model.norm.weight", {3}, norm);
   writer.tensor("model.embed_tokens.weight", "BF16", {4, 3}, counting(24));
   writer.tensor("half \u00e9", "F16", {1, 1, 5}, counting(10));
-  CHECK(writer.file() == golden_file());
+  CHECK(writer.file() == golden_bytes(small));
 }
 
 }  // namespace dinfer::tests

@@ -139,7 +139,7 @@ bool gemm::library_takes(const product& p) const noexcept {
 }
 
 bool gemm::skinny_plays(const product& p) const noexcept {
-  return library_ != nullptr && options_.skinny && skinny_takes(p);
+  return library_ != nullptr && skinny_takes(p);
 }
 
 bool gemm::capturing() const {

@@ -24,7 +24,6 @@ struct gemm_options {
   std::string tuning_directory;  // empty: what is measured is not kept
   std::string device_name;       // goes into the file's name
   bool exact = false;            // every product by multiply_exact; cuBLASLt is not even opened
-  bool skinny = true;            // multiply_skinny takes part
 };
 
 class gemm {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/smollm2_answers.hpp"
 
+#include "tests/support/catch.hpp"
 #include "tests/support/model_path.hpp"
 
 #include <simdjson.h>

@@ -164,7 +164,8 @@ result<void> node_process::impl::start_gateway(std::uint32_t index, const gatewa
 }
 
 void node_process::impl::spawn_first(const hello& ours) {
-  auto on_stats = [this](const runtime::scheduler_stats& stats) {
+  auto on_change = [this](const runtime::scheduler& core) {
+    const auto stats = core.stats();
     {
       const std::lock_guard lock(mutex);
       status.stats = stats;
@@ -174,7 +175,7 @@ void node_process::impl::spawn_first(const hello& ours) {
   supervisor = spawn_state<actors::supervisor>(
       *system, false,
       supervisor_setup{config, options.parts.make_plan, dialer, true, options.parts.steps_ahead,
-                       on_stats, options.parts.on_phase, options.parts.on_fault,
+                       on_change, options.parts.on_phase, options.parts.on_fault,
                        options.on_progress, options.on_plan, options.on_ready, options.on_error});
   directory =
       spawn_state<actors::directory>(*system, false, directory_setup{config, ours, supervisor});

@@ -26,7 +26,7 @@ struct supervisor_setup {
   dialer_actor dialer;  // to say why a node is missing; may be empty
   bool detached = true;
   std::uint32_t steps_ahead = 1;
-  std::function<void(const runtime::scheduler_stats&)> on_stats;
+  std::function<void(const runtime::scheduler&)> on_change;  // after each result and heartbeat
   std::function<void(const std::string& phase, double seconds)> on_phase;  // of a start
   std::function<void(const std::string& node, const std::string& cause)> on_fault;
   // Lines for a person; any may be empty.

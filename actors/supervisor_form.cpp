@@ -231,7 +231,7 @@ void supervisor::spawn_scheduler(runtime::scheduler_config config) {
   scheduler_ = spawn_state<scheduler>(
       self_->home_system(), setup_.detached,
       scheduler_setup{std::move(config), me<supervisor_actor>(self_), setup_.config->health,
-                      setup_.on_stats, (plan_->stages - 1) * plan_->tensor_parallel_size});
+                      setup_.on_change, (plan_->stages - 1) * plan_->tensor_parallel_size});
   watch_.on_down(scheduler_, [this](const caf::error& why) {
     scheduler_ = scheduler_actor{};
     fail({{errc::internal, "the scheduler is gone: " + text_of(why), {}},

@@ -58,7 +58,7 @@ sim_cluster::sim_cluster(cluster_options options)
   setup.config = config_;
   setup.make_plan = parts_.make_plan;
   setup.detached = false;
-  setup.on_stats = [this](const runtime::scheduler_stats& s) { stats_ = s; };
+  setup.on_change = [this](const runtime::scheduler& core) { stats_ = core.stats(); };
   setup.on_fault = [this](const std::string& node, const std::string& cause) {
     lines_.push_back("fault of " + node + ": " + cause);
   };

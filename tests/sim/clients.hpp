@@ -42,6 +42,7 @@ class clients {
   std::string open_words() const;
   // Whether it ended with its last token.
   bool served(request_id id) const { return requests_.at(id).served; }
+  const std::string& how(request_id id) const { return requests_.at(id).how; }  // it ended
   const tally& counts() const noexcept { return tally_; }
 
  private:

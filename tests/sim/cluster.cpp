@@ -174,9 +174,11 @@ void cluster::begin_fault(const fault& f) {
     case fault_kind::cut:
       return net_.cut(0, f.node);
     case fault_kind::device_fails:
-      return devices_.fail_on(f.node);
+      devices_.fail_on(f.node);
+      break;
     case fault_kind::device_hangs:
-      return devices_.hang_on(f.node);
+      devices_.hang_on(f.node);
+      break;
   }
   world_.after(f.lasts, [this, f] { end_fault(f); });
 }
@@ -190,13 +192,15 @@ void cluster::freeze(const fault& f) {
   });
 }
 
-// Faults of one link may overlap; the first that ends ends them all.
+// Faults of one link may overlap; the first that ends ends them all. A device that had no step
+// meanwhile stays whole.
 void cluster::end_fault(const fault& f) {
   world_.note(packed(41, static_cast<std::uint64_t>(f.kind), f.node), "HEALED {}", words_of(f));
   net_.block(0, f.node, false);
   net_.block(f.node, 0, false);
   net_.slow_down(0, f.node, 0);
   net_.slow_down(f.node, 0, 0);
+  devices_.spare();
 }
 
 void cluster::plan_requests() {
@@ -271,7 +275,7 @@ void cluster::look() {
     phase_ = phase::resting;
     rest_until_ = world_.now() + rest;
     for (const auto id : fresh_)
-      if (!people_.served(id)) world_.broken("a fresh request is not served");
+      if (!people_.served(id)) world_.broken("a fresh request is not served: " + people_.how(id));
   } else if (phase_ == phase::resting && world_.now() >= rest_until_) {
     check_idle();
     phase_ = phase::done;

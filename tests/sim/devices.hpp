@@ -35,6 +35,10 @@ class device_room {
   // Faults: the next step that a device of this node begins fails, or is never done.
   void fail_on(std::uint32_t node) { fail_on_ = node; }
   void hang_on(std::uint32_t node) { hang_on_ = node; }
+  void spare() {
+    fail_on_.reset();
+    hang_on_.reset();
+  }
   // A planted bug: a result of the epoch before stands in for one of this epoch.
   void reuse_results() { reuse_ = true; }
 

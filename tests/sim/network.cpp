@@ -297,7 +297,7 @@ void network::remove(endpoint& end) {
   for (const auto id : ids) {
     auto& c = *connections_[id];
     const int mine = c.ends[0] == end.id() ? 0 : 1;
-    drop_tail(c.to[1 - mine]);
+    if (c.open[mine]) drop_tail(c.to[1 - mine]);
     lose(c, mine, "it died");
   }
 }

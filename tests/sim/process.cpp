@@ -6,6 +6,8 @@
 #include "actors/wire.hpp"
 #include "runtime/schedule/step_codec.hpp"
 
+#include <caf/scoped_execution_unit.hpp>
+
 #include <algorithm>
 #include <utility>
 
@@ -45,9 +47,12 @@ dialer_actor::behavior_type sim_dialer::make_behavior() {
       [this](const dial& message) -> caf::result<directory_actor> {
         auto promise = self_->make_response_promise<directory_actor>();
         const auto node = static_cast<std::uint32_t>(std::stoul(message.address));
-        setup_.net->dial(setup_.id, node, [promise](result<caf::strong_actor_ptr> found) mutable {
-          if (found) promise.deliver(caf::actor_cast<directory_actor>(*found));
-          else promise.deliver(to_caf(found.error()));
+        setup_.net->dial(setup_.id, node, [this, promise](result<caf::strong_actor_ptr> found) {
+          caf::scoped_execution_unit unit{&self_->home_system()};
+          self_->context(&unit);  // nobody runs this actor now
+          auto answer = promise;
+          if (found) answer.deliver(caf::actor_cast<directory_actor>(*found));
+          else answer.deliver(to_caf(found.error()));
         });
         return promise;
       },

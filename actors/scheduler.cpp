@@ -188,7 +188,7 @@ void scheduler::resume(const resume_engine& message, const stage_list& stages) {
   overdue_ = 0;
   last_result_ = now(self_);
   if (open_.empty()) resume_by_.reset();
-  closed_ = !draining_.empty();
+  closed_ = false;
   plan_all();
 }
 

@@ -75,7 +75,7 @@ class scheduler {
   std::string interrupted_;              // why there is none
   std::optional<clock_time> resume_by_;  // until a step had a result since the last fault
   std::vector<caf::typed_response_promise<drained>> draining_;
-  bool closed_ = false;  // no more submits
+  bool closed_ = false;  // no more submits, until the next group stands
 };
 
 }  // namespace dinfer::actors

@@ -106,6 +106,7 @@ supervisor::fault supervisor::fault_of(std::size_t rank, error why) const {
 // Its ranks in words, or nothing when it has none.
 std::string supervisor::forget_node(std::size_t index) {
   members_[index].worker = worker_actor{};
+  draining_.erase(static_cast<std::uint32_t>(index));
   std::string words;
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
     if (plan_->ranks[rank].node != index) continue;
@@ -316,7 +317,7 @@ caf::result<drained> supervisor::drain(const drain_cluster& message) {
     finish_drain(message.index, promise);
     return promise;
   }
-  draining_ = true;
+  draining_.insert(message.index);
   if (phase_ == phase::serving)
     announce(net::engine_state::draining, "draining",
              fmt::format("node {} leaves", setup_.config->nodes[message.index].name));
@@ -330,7 +331,7 @@ caf::result<drained> supervisor::drain(const drain_cluster& message) {
 }
 
 void supervisor::finish_drain(std::uint32_t index, caf::typed_response_promise<drained> promise) {
-  draining_ = false;
+  draining_.erase(index);
   if (index == 0) {
     phase_ = phase::ended;
     for (std::size_t i = 1; i < members_.size(); ++i)

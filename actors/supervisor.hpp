@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -116,7 +117,8 @@ class supervisor {
   phase phase_ = phase::waiting;
   std::uint64_t attempt_ = 1;
   std::uint32_t epoch_ = 0, failures_ = 0;  // failures in a row, without a stable time between
-  bool served_ = false, resting_ = false, probing_ = false, draining_ = false;
+  bool served_ = false, resting_ = false, probing_ = false;
+  std::set<std::uint32_t> draining_;  // nodes that want to leave, by index
   clock_time waiting_since_, serving_since_;
   std::string missing_said_;
   std::optional<fault> held_fault_;  // while serving, until the next form_tick

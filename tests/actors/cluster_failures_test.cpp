@@ -190,6 +190,26 @@ TEST_CASE("a drain waits for streams that wait for the engine") {
   CHECK(cluster.exits().front() == exit_ok);
 }
 
+TEST_CASE("an engine that a node left in the middle of a drain serves again once the node is back") {
+  const bool killed = GENERATE(true, false);  // before its time to drain is over
+  INFO("killed " << killed);
+  sim_cluster cluster({.nodes = 3, .pipeline_parallel_size = 3, .resume_timeout_ms = 20'000});
+  cluster.start();
+  const auto id = cluster.submit(0, {1, 2}, 20);
+  cluster.run_some(60);
+  cluster.kill_node(2);
+  cluster.pass(milliseconds(300));
+  post(cluster.node(1), drain_engine{killed ? 10'000U : 200U});
+  cluster.pass(milliseconds(400));
+  cluster.kill_node(1);
+  cluster.pass(milliseconds(200));
+  cluster.restart_node(1);
+  cluster.restart_node(2);
+  cluster.pass(milliseconds(2000));
+  CHECK(cluster.outcomes().at(id).tokens == cluster.expected({1, 2}, 20));
+  check_serves(cluster);
+}
+
 TEST_CASE("a fault that names a lost peer waits for the loss of the peer's node") {
   const bool node_dies = GENERATE(true, false);
   INFO("node dies " << node_dies);

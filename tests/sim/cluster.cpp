@@ -241,11 +241,12 @@ bool cluster::give(generate_request request, std::uint32_t gateway, usec cancel_
 void cluster::plan_bug() {
   if (bug_ == plant::stale_epoch) devices_.reuse_results();
   if (bug_ != plant::lost_result) return;
-  const auto token = world_.random.chance(50)
-                         ? caf::make_message(actors::step_done{}).type_token()
-                         : caf::make_message(actors::token_batch{}).type_token();
+  const auto kind = [results = world_.random.chance(50)](const caf::message& message) {
+    return results ? message.match_elements<actors::step_done>()
+                   : message.match_elements<actors::token_batch>();
+  };
   world_.after(world_.random.between(600, 6000) * millisecond,
-               [this, token] { net_.lose_one(token); });
+               [this, kind] { net_.lose_one(kind); });
 }
 
 bool cluster::healthy() const {
@@ -262,7 +263,7 @@ void cluster::look() {
   if (world_.now() > scripted_until_ + patience)
     return world_.broken(ended ? "the cluster does not serve again"
                                : "requests do not end: " + people_.open_words());
-  if (phase_ == phase::playing && ended && healthy()) {
+  if (phase_ == phase::playing && ended && healthy() && devices_.idle()) {
     phase_ = phase::asking;
     for (std::uint32_t g = 0; g < scenario_.config->gateways.size(); ++g) {
       generate_request request;

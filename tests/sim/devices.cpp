@@ -28,7 +28,7 @@ std::uint64_t content_of(const runtime::step_result& result) {
 }
 
 struct pending_step {
-  runtime::epoch_id epoch = 0;
+  usec begun = 0;
   runtime::step_id step = 0;
   std::optional<result<runtime::step_result>> done;  // of ranks that tell
   runtime::result_sink sink;
@@ -88,6 +88,7 @@ class device : public runtime::runner {
   // What is under way ends with this error, told once, after a while.
   void stop(error why, usec delay);
   std::uint32_t node() const noexcept { return node_; }
+  bool idle() const noexcept { return pending_.empty(); }
 
  private:
   // An event in this device's process while it lives and is in the same group.
@@ -97,6 +98,7 @@ class device : public runtime::runner {
     });
   }
   void leave();
+  void watch();
   void arrive(runtime::step_id step, usec took);
   bool reaches_all() const;
   void hand_over();
@@ -111,6 +113,7 @@ class device : public runtime::runner {
   std::shared_ptr<device_group> group_;
   std::uint64_t joined_ = 0;  // groups so far
   std::deque<pending_step> pending_;
+  bool watched_ = false;  // an event will look at the oldest of them
   bool silent_ = true;  // an error was told: nothing more until connect()
   usec free_at_ = 0;
   std::map<runtime::step_id, runtime::step_result> before_, here_;  // results, for the planted bug
@@ -119,6 +122,11 @@ class device : public runtime::runner {
 std::unique_ptr<runtime::runner> device_room::make(std::unique_ptr<runtime::runner> fake,
                                                    process_id owner, std::uint32_t node) {
   return std::make_unique<device>(*this, std::move(fake), owner, node);
+}
+
+bool device_room::idle() const {
+  return std::all_of(by_card_.begin(), by_card_.end(),
+                     [](const auto& entry) { return entry.second->idle(); });
 }
 
 bool device_room::computed(const runtime::step_result& result) const {
@@ -131,7 +139,7 @@ result<void> device::connect(std::span<const std::string> cards,
                              std::chrono::milliseconds deadline) {
   leave();
   pending_.clear();
-  silent_ = false;
+  silent_ = watched_ = false;
   std::string key;
   for (const auto& card : cards) {
     if (!room_.by_card_.contains(card)) return fail(errc::peer_lost, "a peer is gone");
@@ -164,7 +172,7 @@ void device::execute(const runtime::step_plan& plan, const runtime::result_sink&
   if (silent_ || !group_) return;
   auto& dice = room_.world_.random;
   const usec took = dice.between(least_step, most_step);
-  pending_.push_back({plan.epoch, plan.step, std::nullopt, sink});
+  pending_.push_back({room_.world_.now(), plan.step, std::nullopt, sink});
   auto& step = pending_.back();
   fake_->execute(plan, [&step](result<runtime::step_result> done) { step.done = std::move(done); });
   if (step.done && !*step.done) {
@@ -178,14 +186,24 @@ void device::execute(const runtime::step_plan& plan, const runtime::result_sink&
     room_.fail_on_.reset();
     return stop({errc::device_lost, "the device broke", {}}, took);
   }
-  soon(room_.timeout_, [this, in = joined_, at = plan.step] {
-    if (in == joined_ && !pending_.empty() && pending_.front().step <= at)
-      stop({errc::timeout, "a peer did not come", {}}, 0);
-  });
+  watch();
   if (room_.hang_on_ == node_) return room_.hang_on_.reset();
   if (group_->broken)
     return stop({errc::peer_lost, "a peer closed its connection", {}}, dice.between(0, most_reset));
   arrive(plan.step, took);
+}
+
+// No step waits for its peers for longer than the collective's deadline.
+void device::watch() {
+  if (pending_.empty() || std::exchange(watched_, true)) return;
+  const auto left = pending_.front().begun + room_.timeout_ - room_.world_.now();
+  soon(std::max<usec>(0, left), [this, in = joined_] {
+    if (in != joined_) return;
+    watched_ = false;
+    if (!pending_.empty() && pending_.front().begun + room_.timeout_ <= room_.world_.now())
+      return stop({errc::timeout, "a peer did not come", {}}, 0);
+    watch();
+  });
 }
 
 void device::arrive(runtime::step_id step, usec took) {

@@ -42,6 +42,8 @@ class device_room {
   // A planted bug: a result of the epoch before stands in for one of this epoch.
   void reuse_results() { reuse_ = true; }
 
+  // No step is under way, hanging ones included.
+  bool idle() const;
   // Whether this was computed as that step of that epoch.
   bool computed(const runtime::step_result& result) const;
 

@@ -15,6 +15,7 @@ namespace dinfer::sim {
 namespace {
 
 constexpr usec least_latency = 50, most_latency = 3 * millisecond;
+constexpr std::size_t content_guess = 256;
 constexpr usec probe_timeout = second;          // as dialer_setup has it
 constexpr usec handshake_timeout = second / 2;  // a frozen host's kernel still accepts
 
@@ -72,24 +73,22 @@ caf::strong_actor_ptr endpoint::make_proxy(caf::node_id node, caf::actor_id acto
                                                                   config, net_, id_);
   if (net_.between(id_, peer) == nullptr)
     net_.world_.broken("a handle of a process came to one that has no connection to it");
-  net_.post(id_, peer, {network::kind::monitor, actor, {}, 0});
+  net_.post(id_, peer, frame{frame_kind::monitor, actor});
   return proxy;
 }
 
-void endpoint::accept(const caf::strong_actor_ptr& target, const std::vector<char>& bytes) {
+void endpoint::accept(process_id from, const frame& what) {
   caf::scoped_execution_unit context{&system_};
   context.proxy_registry_ptr(&proxies_);
-  caf::binary_deserializer source{&context, bytes};
-  bool has_sender = false;
   caf::strong_actor_ptr sender;
-  std::uint64_t id = 0;
+  if (what.sender != 0) sender = proxies_.get_or_put(node_id_of(from), what.sender);
   caf::message content;
-  auto failed = source(has_sender);
-  if (!failed && has_sender) failed = source(sender);
-  if (!failed) failed = source(id, content);
-  if (failed) return net_.world_.broken("a message cannot be read: " + to_string(failed));
-  if (target)
-    target->enqueue(std::move(sender), caf::make_message_id(id), std::move(content), nullptr);
+  caf::binary_deserializer source{&context, what.bytes};
+  if (auto failed = source(content))
+    return net_.world_.broken("a message cannot be read: " + to_string(failed));
+  if (auto target = system_.registry().get(what.actor))
+    target->enqueue(std::move(sender), caf::make_message_id(what.message), std::move(content),
+                    nullptr);
 }
 
 network::network(world& w, std::uint32_t nodes, usec heartbeat, usec timeout)
@@ -172,21 +171,26 @@ void network::send_message(process_id from, process_id to, caf::actor_id actor,
   auto* sender_end = find(from);
   if (sender_end == nullptr) return;  // it is being taken down
   auto content = what.move_content_to_message();
-  if (lose_next_ != 0 && content.type_token() == lose_next_) {
-    lose_next_ = 0;
+  if (lose_next_ && lose_next_(content)) {
+    lose_next_ = {};
     world_.note(packed(2, from, to), "a message of {} to {} is lost: planted", from, to);
     return;
   }
-  frame f{kind::message, actor, {}, 0};
+  frame f;
+  f.actor = actor;
+  f.message = what.mid.integer_value();
+  if (what.sender) {
+    f.sender = what.sender->id();
+    sender_end->system_.registry().put(f.sender, what.sender);
+    if (what.sender->node() != sender_end->system_.node())
+      world_.broken("a message is sent on for another process");
+  }
+  f.bytes.reserve(content_guess);
   caf::scoped_execution_unit context{&sender_end->system_};
   context.proxy_registry_ptr(&sender_end->proxies_);
   caf::binary_serializer sink{&context, f.bytes};
-  bool has_sender = static_cast<bool>(what.sender);
-  auto id = what.mid.integer_value();
-  auto failed = sink(has_sender);
-  if (!failed && has_sender) failed = sink(what.sender);
-  if (!failed) failed = sink(id, content);
-  if (failed) return world_.broken("a message cannot be written: " + to_string(failed));
+  if (auto failed = sink(content))
+    return world_.broken("a message cannot be written: " + to_string(failed));
   post(from, to, std::move(f));
 }
 
@@ -238,17 +242,17 @@ void network::deliver(connection& c, int end, frame what) {
               "frame {} for actor {} arrives at {} from {}", static_cast<int>(what.what),
               what.actor, c.ends[end], c.ends[1 - end]);
   switch (what.what) {
-    case kind::message:
-      return receiver->accept(receiver->system_.registry().get(what.actor), what.bytes);
-    case kind::monitor:
+    case frame_kind::message:
+      return receiver->accept(c.ends[1 - end], what);
+    case frame_kind::monitor:
       return watch_actor(c.ends[1 - end], *receiver, what.actor);
-    case kind::down: {
+    case frame_kind::down: {
       caf::error reason;
       caf::binary_deserializer source{receiver->system_, what.bytes};
       if (auto failed = source(reason)) return world_.broken("an end cannot be read");
       return receiver->proxies_.erase(node_id_of(c.ends[1 - end]), what.actor, std::move(reason));
     }
-    case kind::fin:
+    case frame_kind::fin:
       return lose(c, end, "its peer closed");
   }
 }
@@ -258,7 +262,7 @@ void network::watch_actor(process_id watcher, endpoint& owner, caf::actor_id act
   const auto tell = [this, watcher, owner = owner.id(), actor](caf::error reason) {
     auto* end = find(owner);
     if (end == nullptr) return;
-    frame f{kind::down, actor, {}, 0};
+    frame f{frame_kind::down, actor};
     caf::binary_serializer sink{end->system_, f.bytes};
     if (auto failed = sink(reason)) return world_.broken("an end cannot be written");
     post(owner, watcher, std::move(f));
@@ -275,7 +279,7 @@ void network::lose(connection& c, int end, const char* why) {
   c.to[end].queue.clear();
   world_.note(packed(4, c.ends[end], c.ends[1 - end]), "process {} loses its connection to {}: {}",
               c.ends[end], c.ends[1 - end], why);
-  if (c.open[1 - end]) push(c, 1 - end, {kind::fin, 0, {}, 0});
+  if (c.open[1 - end]) push(c, 1 - end, {frame_kind::fin});
   const auto peer = node_id_of(c.ends[1 - end]);
   auto* owner = find(c.ends[end]);
   if (!c.open[1 - end]) connections_.erase(c.id);
@@ -309,7 +313,7 @@ void network::cut(std::uint32_t a, std::uint32_t b) {
     for (const int end : {0, 1}) {
       if (!c->open[end]) continue;
       drop_tail(c->to[end]);
-      push(*c, end, {kind::fin, 0, {}, 0});
+      push(*c, end, {frame_kind::fin});
     }
   }
 }

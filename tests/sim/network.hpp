@@ -26,6 +26,16 @@ namespace dinfer::sim {
 using process_id = std::uint32_t;  // of one life of a process; never used again
 class network;
 
+enum class frame_kind : std::uint8_t { message, monitor, down, fin };
+// As BASP's header and payload: the sender is an actor of the process that sends.
+struct frame {
+  frame_kind what = frame_kind::message;
+  caf::actor_id actor = 0, sender = 0;
+  std::uint64_t message = 0;  // its id
+  std::vector<char> bytes = {};
+  usec due = 0;
+};
+
 // A process's end of the network.
 class endpoint : public caf::proxy_registry::backend {
  public:
@@ -45,7 +55,7 @@ class endpoint : public caf::proxy_registry::backend {
 
  private:
   friend class network;
-  void accept(const caf::strong_actor_ptr& target, const std::vector<char>& bytes);
+  void accept(process_id from, const frame& what);
 
   network& net_;
   process_id id_;
@@ -75,20 +85,15 @@ class network {
   void resume(endpoint& end);
 
   // A planted bug: one message of this kind is lost, and its connection is not.
-  void lose_one(std::uint32_t type_token) { lose_next_ = type_token; }
+  void lose_one(std::function<bool(const caf::message&)> which) {
+    lose_next_ = std::move(which);
+  }
 
   bool connected(std::uint32_t a, std::uint32_t b) const;
 
  private:
   friend class endpoint;
   friend class link_proxy;
-  enum class kind : std::uint8_t { message, monitor, down, fin };
-  struct frame {
-    kind what = kind::message;
-    caf::actor_id actor = 0;
-    std::vector<char> bytes;
-    usec due = 0;
-  };
   struct direction {
     std::deque<frame> queue;
     usec last_due = 0;
@@ -137,7 +142,7 @@ class network {
   std::map<process_id, endpoint*> ends_;
   std::map<std::uint64_t, std::unique_ptr<connection>> connections_;
   std::uint64_t opened_ = 0;
-  std::uint32_t lose_next_ = 0;
+  std::function<bool(const caf::message&)> lose_next_;  // empty: nothing is to be lost
 };
 
 // The ID that a process's actor system has: set before its first actor.

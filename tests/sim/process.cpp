@@ -172,10 +172,11 @@ void process::run_job(std::size_t which) {
   auto& queue = scheduler_.jobs;
   std::rotate(queue.begin(), queue.begin() + static_cast<std::ptrdiff_t>(which),
               queue.begin() + static_cast<std::ptrdiff_t>(which) + 1);
-  auto* actor = dynamic_cast<caf::scheduled_actor*>(queue.front());
-  const auto* next = actor != nullptr ? actor->mailbox().peek() : nullptr;
+  if (queue.front()->subtype() != caf::resumable::scheduled_actor) return scheduler_.run_once();
+  auto* actor = static_cast<caf::scheduled_actor*>(queue.front());
+  const auto* next = actor->mailbox().peek();
   if (next == nullptr) return scheduler_.run_once();
-  around_.time.note(packed(34, id_, actor->id(), next->content().type_token()),
+  around_.time.note(packed(34, id_, actor->id(), next->mid.integer_value()),
                     "{} {} takes {}", id_, actor->name(),
                     around_.time.tracing() ? next->content().stringify().substr(0, 120) : "");
   if (!next->content().match_elements<step_done>()) return scheduler_.run_once();

@@ -190,7 +190,8 @@ TEST_CASE("a drain waits for streams that wait for the engine") {
   CHECK(cluster.exits().front() == exit_ok);
 }
 
-TEST_CASE("an engine that a node left in the middle of a drain serves again once the node is back") {
+TEST_CASE(
+    "an engine that a node left in the middle of a drain serves again once the node is back") {
   const bool killed = GENERATE(true, false);  // before its time to drain is over
   INFO("killed " << killed);
   sim_cluster cluster({.nodes = 3, .pipeline_parallel_size = 3, .resume_timeout_ms = 20'000});
@@ -331,6 +332,21 @@ TEST_CASE("a group that always fails gives up and says so") {
   REQUIRE(cluster.exits().size() == 1);
   CHECK(cluster.exits().front() == exit_failure);
   CHECK(cluster.said("gave up after 6 failures in a row; the last: rank 0"));
+}
+
+TEST_CASE("a node may leave and come back any number of times, and the others keep their weights") {
+  sim_cluster cluster({.nodes = 2, .pipeline_parallel_size = 2});
+  cluster.start();
+  const int made = cluster.runners_made();
+  for (int i = 1; i <= 10; ++i) {
+    cluster.kill_node(1);
+    cluster.pass(milliseconds(100));
+    cluster.restart_node(1);
+    cluster.pass(milliseconds(1500));
+    check_serves(cluster);
+    CHECK(cluster.runners_made() == made + i);
+  }
+  CHECK(cluster.exits().empty());
 }
 
 TEST_CASE("nodes that do not come back end the cluster after the start-up limit") {

@@ -78,6 +78,7 @@ void clients::take(request_id id, request& r, const token_event& event) {
     case finish_reason::error:
       if (!errors_expected_) wrong(id, "failed before anything was broken: " + event.message);
       ++tally_.failed;
+      r.failed = true;
       break;
   }
   end(id, r, fmt::format("{} {}", to_string(event.finish), event.message));
@@ -102,6 +103,13 @@ void clients::disconnect(process_id died) {
     ++tally_.disconnected;
     end(id, r, "disconnected");
   }
+}
+
+std::uint64_t clients::failures(std::uint32_t gateway) const {
+  return static_cast<std::uint64_t>(
+      std::count_if(requests_.begin(), requests_.end(), [gateway](const auto& entry) {
+        return entry.first >> 48 == gateway && entry.second.failed;
+      }));
 }
 
 std::string clients::open_words() const {

@@ -43,6 +43,8 @@ class clients {
   // Whether it ended with its last token.
   bool served(request_id id) const { return requests_.at(id).served; }
   const std::string& how(request_id id) const { return requests_.at(id).how; }  // it ended
+  // Requests of this gateway that ended with an error after they were let in.
+  std::uint64_t failures(std::uint32_t gateway) const;
   const tally& counts() const noexcept { return tally_; }
 
  private:
@@ -51,7 +53,7 @@ class clients {
     std::vector<token_id> expected;
     finish_reason expected_end = finish_reason::length;
     std::size_t got = 0;
-    bool cancelled = false, ended = false, served = false;
+    bool cancelled = false, ended = false, served = false, failed = false;
     std::string how;
   };
   request* find(process_id from, request_id id);

@@ -56,6 +56,7 @@ class cluster {
   void look();
   bool healthy() const;
   void check_idle();
+  void check_patience();
   void note_change(const runtime::scheduler& core);
   void note_fault(const std::string& node, const std::string& cause);
 
@@ -68,7 +69,7 @@ class cluster {
   device_room devices_;
   surroundings around_;
   std::vector<std::unique_ptr<process>> processes_;  // by node; nullptr: none now
-  process_id lives_ = 0;
+  process_id lives_ = 0, first_life_ = 0;            // so far; of the first node's first process
   std::uint64_t messages_ = 0, faults_told_ = 0;
   usec excused_until_ = -1;   // until then faults may be told
   usec scripted_until_ = 0;   // from then on nothing is broken or asked any more

@@ -114,7 +114,7 @@ class device : public runtime::runner {
   std::uint64_t joined_ = 0;  // groups so far
   std::deque<pending_step> pending_;
   bool watched_ = false;  // an event will look at the oldest of them
-  bool silent_ = true;  // an error was told: nothing more until connect()
+  bool silent_ = true;    // an error was told: nothing more until connect()
   usec free_at_ = 0;
   std::map<runtime::step_id, runtime::step_result> before_, here_;  // results, for the planted bug
 };
@@ -215,9 +215,8 @@ void device::arrive(runtime::step_id step, usec took) {
   const auto ready = at.ready;
   group_->steps.erase(step);
   for (auto* member : group_->members)
-    if (member != nullptr) member->soon(ready - world.now(), [member, step] {
-      member->complete(step);
-    });
+    if (member != nullptr)
+      member->soon(ready - world.now(), [member, step] { member->complete(step); });
 }
 
 void device::complete(runtime::step_id step) {
@@ -228,8 +227,8 @@ void device::complete(runtime::step_id step) {
 
 bool device::reaches_all() const {
   return std::all_of(group_->members.begin(), group_->members.end(), [this](const device* other) {
-    return other == nullptr || (!room_.net_.blocked(other->node(), node_) &&
-                                !room_.net_.blocked(node_, other->node()));
+    return other == nullptr ||
+           (!room_.net_.blocked(other->node(), node_) && !room_.net_.blocked(node_, other->node()));
   });
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// dinfer-sim: runs simulated clusters, one a seed, and prints the first seed whose invariants break.
+// dinfer-sim: runs simulated clusters, one a seed, and prints the first seed whose invariants
+// break.
 #include "runtime/base/log.hpp"
 #include "tests/sim/cluster.hpp"
 
@@ -80,10 +81,10 @@ volatile std::uint64_t seed_now = 0;
 
 extern "C" void tell_seed(int) {
   char text[80];
-  const auto end = fmt::format_to_n(text, sizeof text,
-                                    "seed {} fails: an assertion of the product does not hold\n",
-                                    seed_now + 0)
-                       .out;
+  const auto end =
+      fmt::format_to_n(text, sizeof text,
+                       "seed {} fails: an assertion of the product does not hold\n", seed_now + 0)
+          .out;
   [[maybe_unused]] const auto written =
       ::write(STDOUT_FILENO, text, static_cast<std::size_t>(end - text));
   ::_exit(1);
@@ -105,9 +106,10 @@ void add(tally& all, const tally& one) {
 }
 
 std::string words_of(const tally& t) {
-  return fmt::format("{} requests finished, {} refused, {} failed, {} aborted, {} disconnected; {} "
-                     "tokens",
-                     t.finished, t.refused, t.failed, t.aborted, t.disconnected, t.tokens);
+  return fmt::format(
+      "{} requests finished, {} refused, {} failed, {} aborted, {} disconnected; {} "
+      "tokens",
+      t.finished, t.refused, t.failed, t.aborted, t.disconnected, t.tokens);
 }
 
 }  // namespace
@@ -128,10 +130,11 @@ int main(int argc, char** argv) {
     if (how->twice && one.failure.empty() && run(seed, *how, false).hash != one.hash)
       one.failure = "it runs differently the second time";
     if (how->one)
-      fmt::print("seed {}: {}; {} messages, {} faults told, {} lives of processes, {:.1f} s, hash "
-                 "{:016x}\n",
-                 seed, words_of(one.counts), one.messages, one.faults_told, one.lives,
-                 static_cast<double>(one.time) / second, one.hash);
+      fmt::print(
+          "seed {}: {}; {} messages, {} faults told, {} lives of processes, {:.1f} s, hash "
+          "{:016x}\n",
+          seed, words_of(one.counts), one.messages, one.faults_told, one.lives,
+          static_cast<double>(one.time) / second, one.hash);
     if (!one.failure.empty()) {
       fmt::print("seed {} fails: {}\n", seed, one.failure);
       return 1;
@@ -145,10 +148,10 @@ int main(int argc, char** argv) {
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   const auto seeds = static_cast<double>(how->last - how->first);
   if (!how->one)
-    fmt::print("{} seeds without a failure: {}; {} messages, {} faults told, {} lives of processes, "
-               "{:.0f} s of simulated time; {:.1f} s, {:.0f} seeds/s\n",
-               how->last - how->first, words_of(sum.counts), sum.messages, sum.faults_told,
-               sum.lives, static_cast<double>(sum.time) / second, took.count(),
-               seeds / took.count());
+    fmt::print(
+        "{} seeds without a failure: {}; {} messages, {} faults told, {} lives of processes, "
+        "{:.0f} s of simulated time; {:.1f} s, {:.0f} seeds/s\n",
+        how->last - how->first, words_of(sum.counts), sum.messages, sum.faults_told, sum.lives,
+        static_cast<double>(sum.time) / second, took.count(), seeds / took.count());
   return 0;
 }

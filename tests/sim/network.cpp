@@ -349,8 +349,8 @@ void network::listen(connection& c) {
   for (const int end : {0, 1}) {
     auto& d = c.to[end];
     const auto* sender = find(c.ends[1 - end]);
-    const bool silent = link(c.nodes[1 - end], c.nodes[end]).blocked ||
-                        (sender != nullptr && sender->paused());
+    const bool silent =
+        link(c.nodes[1 - end], c.nodes[end]).blocked || (sender != nullptr && sender->paused());
     if (!silent) {
       d.silent_since.reset();
       arm(c, end);
@@ -358,10 +358,9 @@ void network::listen(connection& c) {
     }
     if (!d.silent_since) d.silent_since = world_.now();
     const auto patience = *d.silent_since + timeout_ - world_.now();
-    world_.after(std::max<usec>(0, patience) + world_.random.between(0, heartbeat_),
-                 [this, id = c.id, end, since = *d.silent_since] {
-                   check_silence(id, end, since);
-                 });
+    world_.after(
+        std::max<usec>(0, patience) + world_.random.between(0, heartbeat_),
+        [this, id = c.id, end, since = *d.silent_since] { check_silence(id, end, since); });
   }
 }
 

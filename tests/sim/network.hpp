@@ -85,9 +85,7 @@ class network {
   void resume(endpoint& end);
 
   // A planted bug: one message of this kind is lost, and its connection is not.
-  void lose_one(std::function<bool(const caf::message&)> which) {
-    lose_next_ = std::move(which);
-  }
+  void lose_one(std::function<bool(const caf::message&)> which) { lose_next_ = std::move(which); }
 
   bool connected(std::uint32_t a, std::uint32_t b) const;
 
@@ -119,7 +117,8 @@ class network {
   connection* between(process_id a, process_id b);
   connection* open(endpoint& from, endpoint& to);
   void post(process_id from, process_id to, frame what);
-  void send_message(process_id from, process_id to, caf::actor_id actor, caf::mailbox_element& what);
+  void send_message(process_id from, process_id to, caf::actor_id actor,
+                    caf::mailbox_element& what);
   void push(connection& c, int end, frame what);
   void arm(connection& c, int end);
   void arrive(std::uint64_t id, int end);

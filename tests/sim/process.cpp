@@ -137,10 +137,15 @@ void process::spawn_first() {
     around_.time.note(packed(32, line.size()), "supervisor: {}", line);
   };
   supervisor_ = spawn_state<supervisor>(system_, false, std::move(setup));
-  hello ours{around_.config->nodes[0].name, 0, parts_.build, parts_.protocol, parts_.config_text,
-             "fake",                        {}};
-  directory_ = spawn_state<directory>(system_, false,
-                                      directory_setup{around_.config, ours, supervisor_});
+  hello ours{around_.config->nodes[0].name,
+             0,
+             parts_.build,
+             parts_.protocol,
+             parts_.config_text,
+             "fake",
+             {}};
+  directory_ =
+      spawn_state<directory>(system_, false, directory_setup{around_.config, ours, supervisor_});
   end_.publish(caf::actor_cast<caf::strong_actor_ptr>(directory_));
 }
 
@@ -176,8 +181,8 @@ void process::run_job(std::size_t which) {
   auto* actor = static_cast<caf::scheduled_actor*>(queue.front());
   const auto* next = actor->mailbox().peek();
   if (next == nullptr) return scheduler_.run_once();
-  around_.time.note(packed(34, id_, actor->id(), next->mid.integer_value()),
-                    "{} {} takes {}", id_, actor->name(),
+  around_.time.note(packed(34, id_, actor->id(), next->mid.integer_value()), "{} {} takes {}", id_,
+                    actor->name(),
                     around_.time.tracing() ? next->content().stringify().substr(0, 120) : "");
   if (!next->content().match_elements<step_done>()) return scheduler_.run_once();
   const auto done = next->content().get_as<step_done>(0);
@@ -186,20 +191,20 @@ void process::run_job(std::size_t which) {
   if (steps_ == before) return;  // it was not applied
   const auto result = runtime::decode_result(done.blob);
   if (done.epoch != epoch_ || result->epoch != epoch_)
-    around_.time.broken(fmt::format("a result of epoch {} was applied in epoch {}", done.epoch,
-                                    epoch_));
+    around_.time.broken(
+        fmt::format("a result of epoch {} was applied in epoch {}", done.epoch, epoch_));
   if (!around_.devices.computed(*result))
-    around_.time.broken(fmt::format("a result was applied as step {} of epoch {}, which is not "
-                                    "what was computed there",
-                                    done.step, epoch_));
+    around_.time.broken(
+        fmt::format("a result was applied as step {} of epoch {}, which is not "
+                    "what was computed there",
+                    done.step, epoch_));
 }
 
 std::optional<usec> process::next_timer() const {
   const auto& timers = scheduler_.clock().schedule();
   if (paused() || timers.empty()) return std::nullopt;
   const auto left = timers.begin()->first - begin;
-  return std::max(around_.time.now(),
-                  std::chrono::ceil<std::chrono::microseconds>(left).count());
+  return std::max(around_.time.now(), std::chrono::ceil<std::chrono::microseconds>(left).count());
 }
 
 void process::catch_up() {

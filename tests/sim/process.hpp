@@ -110,8 +110,8 @@ class process {
   endpoint end_;
   actors::node_parts parts_;
   bool dead_ = false, leaving_ = false;
-  std::uint64_t steps_ = 0;           // that the scheduler applied
-  std::uint32_t epoch_ = 0;           // of the scheduler
+  std::uint64_t steps_ = 0;                  // that the scheduler applied
+  std::uint32_t epoch_ = 0;                  // of the scheduler
   std::vector<std::function<void()>> held_;  // while paused
   std::vector<served_gateway> gateways_;
   actors::dialer_actor dialer_;

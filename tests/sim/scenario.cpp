@@ -61,10 +61,9 @@ void draw_limits(dice& d, cluster_config& config) {
 fault draw_fault(dice& d, std::uint32_t nodes) {
   // What ends the first node ends all: it is not drawn too often.
   constexpr std::array<fault_kind, 14> kinds{
-      fault_kind::kill,      fault_kind::kill,         fault_kind::kill,
-      fault_kind::terminate, fault_kind::pause,        fault_kind::pause,
-      fault_kind::pause,     fault_kind::partition,    fault_kind::partition,
-      fault_kind::one_way,   fault_kind::cut,          fault_kind::slow,
+      fault_kind::kill,         fault_kind::kill,        fault_kind::kill,  fault_kind::terminate,
+      fault_kind::pause,        fault_kind::pause,       fault_kind::pause, fault_kind::partition,
+      fault_kind::partition,    fault_kind::one_way,     fault_kind::cut,   fault_kind::slow,
       fault_kind::device_fails, fault_kind::device_hangs};
   fault f;
   f.kind = kinds[d.below(kinds.size())];
@@ -125,9 +124,9 @@ scenario draw_scenario(std::uint64_t seed) {
 }
 
 std::string words_of(const fault& f) {
-  constexpr std::array<const char*, 9> names{
-      "kill",     "terminate", "pause", "partition", "one-way partition", "cut connection",
-      "slow link", "device fails", "device hangs"};
+  constexpr std::array<const char*, 9> names{"kill",      "terminate",         "pause",
+                                             "partition", "one-way partition", "cut connection",
+                                             "slow link", "device fails",      "device hangs"};
   return fmt::format("{} of node {}{} at {} ms for {} ms", names[static_cast<std::size_t>(f.kind)],
                      static_cast<char>('a' + f.node), f.to_first ? " (to the first)" : "",
                      f.at / millisecond, f.lasts / millisecond);

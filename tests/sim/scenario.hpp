@@ -15,13 +15,13 @@
 namespace dinfer::sim {
 
 enum class fault_kind : std::uint8_t {
-  kill,         // a process dies and is started again
-  terminate,    // a process is asked to leave, and is started again
-  pause,        // a process stands still, then goes on
-  partition,    // nothing passes between two nodes
-  one_way,      // nothing passes from one node to another
-  cut,          // a connection is lost with what is under way in it
-  slow,         // messages from one node to another are late
+  kill,       // a process dies and is started again
+  terminate,  // a process is asked to leave, and is started again
+  pause,      // a process stands still, then goes on
+  partition,  // nothing passes between two nodes
+  one_way,    // nothing passes from one node to another
+  cut,        // a connection is lost with what is under way in it
+  slow,       // messages from one node to another are late
   device_fails,
   device_hangs,
 };

@@ -208,9 +208,11 @@ std::optional<usec> process::next_timer() const {
 }
 
 void process::catch_up() {
-  const auto behind = clock_at(around_.time.now()) - scheduler_.clock().now();
-  const auto due = next_timer();
-  if (behind.count() > 0 || (due && *due <= around_.time.now())) scheduler_.advance_time(behind);
+  auto& clock = scheduler_.clock();
+  const auto time = clock_at(around_.time.now());
+  const auto& timers = clock.schedule();
+  if (timers.empty() || timers.begin()->first > time) clock.current_time = time;
+  else scheduler_.advance_time(time - clock.current_time);
 }
 
 void process::pause() {

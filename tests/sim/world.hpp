@@ -5,6 +5,7 @@
 
 #include <fmt/core.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <queue>
@@ -46,13 +47,22 @@ class world {
   void advance_to(usec time) noexcept { now_ = time; }
   // Events of one time run in the order in which they were asked for.
   void after(usec delay, std::function<void()> event) {
-    events_.push({now_ + delay, ++asked_, std::move(event)});
+    if (free_.empty()) {
+      free_.push_back(runs_.size());
+      runs_.emplace_back();
+    }
+    const auto place = free_.back();
+    free_.pop_back();
+    runs_[place] = std::move(event);
+    events_.push({now_ + delay, ++asked_, place});
   }
   bool has_event() const noexcept { return !events_.empty(); }
   usec next_event() const noexcept { return events_.top().at; }
   void run_event() {
-    auto event = std::move(const_cast<entry&>(events_.top()).run);  // it is popped at once
+    const auto place = events_.top().place;
     events_.pop();
+    const auto event = std::exchange(runs_[place], nullptr);
+    free_.push_back(place);
     event();
   }
 
@@ -80,7 +90,7 @@ class world {
   struct entry {
     usec at;
     std::uint64_t order;
-    std::function<void()> run;
+    std::size_t place;  // in runs_: the heap moves its entries a lot
     bool operator<(const entry& other) const noexcept {
       return std::pair(at, order) > std::pair(other.at, other.order);  // the earliest is on top
     }
@@ -95,6 +105,8 @@ class world {
   std::uint64_t asked_ = 0, hash_ = 0xcbf29ce484222325ULL;
   std::string failure_;
   std::priority_queue<entry> events_;
+  std::vector<std::function<void()>> runs_;
+  std::vector<std::size_t> free_;
 };
 
 // For note(): several small numbers as one.

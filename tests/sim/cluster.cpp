@@ -43,7 +43,8 @@ cluster::cluster(std::uint64_t seed, scenario what, plant bug, bool tracing)
           people_,
           scenario_.config,
           settings_,
-          [this](process_id id, int) { leave(id); },
+          [this](process_id id, int code) { leave(id, code); },
+          [this](std::size_t node) { kill_child(static_cast<std::uint32_t>(node)); },
           [this](const runtime::scheduler& core) { note_change(core); },
           [this](const std::string& node, const std::string& cause) { note_fault(node, cause); }},
       processes_(scenario_.config->nodes.size()) {
@@ -54,7 +55,8 @@ cluster::cluster(std::uint64_t seed, scenario what, plant bug, bool tracing)
 
 outcome cluster::run() {
   for (std::uint32_t n = 0; n < processes_.size(); ++n)
-    world_.after(world_.random.between(0, 200) * millisecond, [this, n] { start(n); });
+    if (!parent_of(n))
+      world_.after(world_.random.between(0, 200) * millisecond, [this, n] { start(n); });
   look();
   while (phase_ != phase::done && world_.failure().empty()) step();
   outcome out;
@@ -99,17 +101,43 @@ bool cluster::run_message() {
   return true;
 }
 
-void cluster::start(std::uint32_t node) {
-  if (!processes_[node]) processes_[node] = std::make_unique<process>(around_, ++lives_, node);
-  if (node == 0 && first_life_ == 0) first_life_ = processes_[node]->id();
+std::optional<std::uint32_t> cluster::parent_of(std::uint32_t node) const {
+  const auto& nodes = scenario_.config->nodes;
+  for (std::uint32_t n = 0; n < nodes.size(); ++n)
+    if (nodes[n].name == nodes[node].parent) return n;
+  return std::nullopt;
 }
 
-void cluster::end(std::uint32_t node, usec restart_after) {
+void cluster::start(std::uint32_t node) {
+  const auto parent = parent_of(node);
+  if (processes_[node] || (parent && !processes_[*parent])) return;  // its parent will start it
+  processes_[node] = std::make_unique<process>(around_, ++lives_, node);
+  if (node == 0 && first_life_ == 0) first_life_ = processes_[node]->id();
+  for (std::uint32_t n = 0; n < processes_.size(); ++n)
+    if (parent_of(n) == node)
+      world_.after(world_.random.between(5, 50) * millisecond, [this, n] { start(n); });
+}
+
+void cluster::end(std::uint32_t node, usec restart_after, const std::string& how) {
   if (!processes_[node]) return;
   const auto id = processes_[node]->id();
   processes_[node].reset();
   people_.disconnect(id);
+  for (std::uint32_t n = 0; n < processes_.size(); ++n)
+    if (parent_of(n) == node) end(n, restart_after, how);
+  if (const auto parent = parent_of(node); parent && processes_[*parent]) {
+    const auto keeper = processes_[*parent]->id();
+    in_process(keeper, world_.random.between(0, 5) * millisecond,
+               [this, keeper, node, how] { find(keeper)->tell_child_ended(node, how); });
+  }
   world_.after(restart_after, [this, node] { start(node); });
+}
+
+// Not from within a job of the process that keeps it.
+void cluster::kill_child(std::uint32_t node) {
+  world_.after(millisecond, [this, node] {
+    end(node, world_.random.between(100, 400) * millisecond, "did not answer and was killed");
+  });
 }
 
 process* cluster::find(process_id id) {
@@ -126,15 +154,16 @@ void cluster::in_process(process_id id, usec delay, std::function<void()> event)
 
 // As node_process and what keeps it: the gateways say goodbye, the process ends, another one is
 // started.
-void cluster::leave(process_id id) {
+void cluster::leave(process_id id, int code) {
   find(id)->set_leaving();
-  in_process(id, world_.random.between(1, longest_goodbye), [this, id] {
+  in_process(id, world_.random.between(1, longest_goodbye), [this, id, code] {
     find(id)->close_gateways();
-    in_process(id, millisecond, [this, id] {
+    in_process(id, millisecond, [this, id, code] {
       people_.check_told(id);
       // Not from within an event of the process itself.
-      world_.after(0, [this, id] {
-        if (auto* p = find(id)) end(p->node(), world_.random.between(100, 1500) * millisecond);
+      world_.after(0, [this, id, how = fmt::format("exit code {}", code)] {
+        const auto again = world_.random.between(100, 1500) * millisecond;
+        if (auto* p = find(id)) end(p->node(), again, how);
       });
     });
   });
@@ -155,7 +184,7 @@ void cluster::begin_fault(const fault& f) {
   auto* target = processes_[f.node].get();
   switch (f.kind) {
     case fault_kind::kill:
-      return end(f.node, f.lasts);
+      return end(f.node, f.lasts, "killed by SIGKILL");
     case fault_kind::terminate:
       if (target != nullptr) target->terminate(actors::milliseconds(f.lasts / millisecond));
       return;

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,8 +41,11 @@ class cluster {
   void plan_requests();
   void plan_bug();
   void start(std::uint32_t node);
-  void end(std::uint32_t node, usec restart_after);
-  void leave(process_id id);
+  // Ends a process and all that it keeps; it is started again.
+  void end(std::uint32_t node, usec restart_after, const std::string& how);
+  std::optional<std::uint32_t> parent_of(std::uint32_t node) const;
+  void leave(process_id id, int code);
+  void kill_child(std::uint32_t node);
   process* find(process_id id);
   void in_process(process_id id, usec delay, std::function<void()> event);
 

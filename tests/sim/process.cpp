@@ -170,6 +170,9 @@ void process::spawn_node() {
                       "process {} wants to end with {}: {}", id_, code, why);
     if (!dead_) around_.on_exit(id_, code);
   };
+  setup.end_child = [this](std::size_t index) {
+    if (!dead_) around_.end_child(index);
+  };
   node_ = spawn_state<actors::node>(system_, false, std::move(setup));
 }
 
@@ -234,6 +237,10 @@ void process::when_awake(std::function<void()> event) {
 
 void process::terminate(milliseconds timeout) {
   post(node_, drain_engine{static_cast<std::uint32_t>(timeout.count())});
+}
+
+void process::tell_child_ended(std::uint32_t node, const std::string& how) {
+  post(node_, child_ended{node, how});
 }
 
 void process::close_gateways() {

@@ -34,6 +34,13 @@ void draw_shape(dice& d, cluster_config& config) {
       node.devices.push_back("fake:" + std::to_string(node.devices.size()));
     config.nodes.push_back(std::move(node));
   }
+  // Some are kept by another one, as with a process for each device.
+  if (d.chance(40))
+    for (std::uint32_t n = 1; n < nodes; ++n)
+      if (d.chance(60)) config.nodes[n].parent = config.nodes[n > 1 && d.chance(30) ? 1 : 0].name;
+  if (!config.nodes[1].parent.empty())
+    for (auto& node : config.nodes)
+      if (node.parent == config.nodes[1].name) node.parent = config.nodes[0].name;
   config.parallel.pipeline_parallel_size = pick(d, 1, devices);
   config.parallel.tensor_parallel_size = devices / config.parallel.pipeline_parallel_size;
   for (std::uint32_t n = 0; n < nodes; ++n) {
@@ -135,7 +142,10 @@ std::string words_of(const fault& f) {
 std::string words_of(const scenario& s) {
   const auto& c = *s.config;
   std::string devices, gateways;
-  for (const auto& node : c.nodes) devices += fmt::format(" {}:{}", node.name, node.devices.size());
+  for (const auto& node : c.nodes) {
+    devices += fmt::format(" {}:{}", node.name, node.devices.size());
+    if (!node.parent.empty()) devices += " (kept by " + node.parent + ")";
+  }
   for (const auto& gateway : c.gateways) gateways += " " + gateway.node;
   auto text = fmt::format(
       "devices{}, {} x {}, gateways{}, {} blocks, {} sequences, {} requests, they wait {} ms\n",

@@ -13,8 +13,8 @@ namespace {
 
 constexpr usec look_interval = 50 * millisecond;
 // After the last fault: rejoining, five failures in a row, what requests may wait for, and slack.
-constexpr usec patience = 120 * second;
-constexpr usec grace = 25 * second;  // until a fault's consequences are over
+constexpr usec patience = 20 * second;
+constexpr usec grace = 12 * second;  // until a fault's consequences are over
 constexpr usec longest_goodbye = 20 * millisecond;
 constexpr std::uint32_t patient_ms = 30'000;
 constexpr usec rest = 1100 * millisecond;  // two heartbeats of the scheduler
@@ -67,6 +67,7 @@ outcome cluster::run() {
   out.lives = lives_;
   out.faults_told = faults_told_;
   out.time = world_.now();
+  out.recovery = recovery_;
   return out;
 }
 
@@ -294,6 +295,7 @@ void cluster::look() {
                                : "requests do not end: " + people_.open_words());
   if (phase_ == phase::playing && ended && healthy() && devices_.idle()) {
     phase_ = phase::asking;
+    recovery_ = world_.now() - scripted_until_;
     for (std::uint32_t g = 0; g < scenario_.config->gateways.size(); ++g) {
       generate_request request;
       request.prompt = {7, 7, static_cast<token_id>(g)};

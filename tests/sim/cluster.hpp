@@ -29,6 +29,7 @@ struct outcome {
   tally counts;
   std::uint64_t messages = 0, lives = 0, faults_told = 0;
   usec time = 0;
+  usec recovery = 0;  // from the last fault's end until every request has ended and all is ready
 };
 
 class cluster {
@@ -81,7 +82,7 @@ class cluster {
   runtime::scheduler_stats stats_;
   enum class phase { playing, asking, resting, done } phase_ = phase::playing;
   std::vector<request_id> fresh_;
-  usec rest_until_ = 0;
+  usec rest_until_ = 0, recovery_ = 0;
 };
 
 }  // namespace dinfer::sim

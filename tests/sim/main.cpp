@@ -124,6 +124,7 @@ int main(int argc, char** argv) {
   dinfer::runtime::open_log(how->trace ? "warn" : "off", false, "sim");
   if (how->one) fmt::print("seed {}: {}", how->first, words_of(draw_scenario(how->first)));
   outcome sum;
+  std::uint64_t slowest = how->first;
   const auto begin = std::chrono::steady_clock::now();
   for (auto seed = how->first; seed < how->last; ++seed) {
     auto one = run(seed, *how, how->trace);
@@ -144,14 +145,20 @@ int main(int argc, char** argv) {
     sum.lives += one.lives;
     sum.faults_told += one.faults_told;
     sum.time += one.time;
+    if (one.recovery > sum.recovery) {
+      sum.recovery = one.recovery;
+      slowest = seed;
+    }
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   const auto seeds = static_cast<double>(how->last - how->first);
   if (!how->one)
     fmt::print(
         "{} seeds without a failure: {}; {} messages, {} faults told, {} lives of processes, "
-        "{:.0f} s of simulated time; {:.1f} s, {:.0f} seeds/s\n",
+        "{:.0f} s of simulated time, the slowest recovery {:.1f} s (seed {}); {:.1f} s, {:.0f} "
+        "seeds/s\n",
         how->last - how->first, words_of(sum.counts), sum.messages, sum.faults_told, sum.lives,
-        static_cast<double>(sum.time) / second, took.count(), seeds / took.count());
+        static_cast<double>(sum.time) / second, static_cast<double>(sum.recovery) / second, slowest,
+        took.count(), seeds / took.count());
   return 0;
 }

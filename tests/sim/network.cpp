@@ -57,8 +57,12 @@ endpoint::endpoint(network& net, process_id id, std::uint32_t node, caf::actor_s
 }
 
 endpoint::~endpoint() {
-  net_.remove(*this);
+  close();
   proxies_.clear();
+}
+
+void endpoint::close() {
+  if (net_.find(id_) == this) net_.remove(*this);
 }
 
 void endpoint::publish(const caf::strong_actor_ptr& actor) {

@@ -47,6 +47,8 @@ class endpoint : public caf::proxy_registry::backend {
   process_id id() const noexcept { return id_; }
   std::uint32_t node() const noexcept { return node_; }
   bool paused() const noexcept { return paused_; }
+  // Its process is dead: from now on nothing comes or goes.
+  void close();
   // What a dialer finds here.
   void publish(const caf::strong_actor_ptr& actor);
 

@@ -85,6 +85,7 @@ process::process(surroundings& around, process_id id, std::uint32_t node)
 process::~process() {
   dead_ = true;
   around_.time.note(packed(31, id_), "process {} ends", id_);
+  end_.close();
   const auto stop = [](auto& handle) {
     if (handle) caf::anon_send_exit(handle, caf::exit_reason::kill);
     handle = std::decay_t<decltype(handle)>{};

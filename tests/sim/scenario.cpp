@@ -15,6 +15,7 @@ namespace {
 
 constexpr usec first_request = 500 * millisecond, last_request = 6 * second;
 constexpr usec first_fault = 600 * millisecond, last_fault = 6 * second;
+constexpr usec most_between = 400 * millisecond;
 constexpr std::uint32_t block_size = 4, longest_prompt = 24, most_tokens = 12;
 
 std::uint32_t pick(dice& d, std::uint32_t least, std::uint32_t most) {
@@ -114,8 +115,14 @@ scenario draw_scenario(std::uint64_t seed) {
   s.config = std::make_shared<cluster_config>();
   draw_shape(d, *s.config);
   draw_limits(d, *s.config);
-  for (auto left = d.between(2, 4); left > 0; --left)
-    s.faults.push_back(draw_fault(d, static_cast<std::uint32_t>(s.config->nodes.size())));
+  for (auto left = d.between(2, 4); left > 0; --left) {
+    auto f = draw_fault(d, static_cast<std::uint32_t>(s.config->nodes.size()));
+    if (!s.faults.empty() && d.chance(40)) {  // in the middle of what the last one set off
+      const auto& last = s.faults.back();
+      f.at = last.at + (d.chance(50) ? last.lasts : 0) + d.between(0, most_between);
+    }
+    s.faults.push_back(f);
+  }
   for (auto left = d.between(20, 28); left > 0; --left) {
     planned_request r;
     r.request = draw_request(d);

@@ -12,7 +12,7 @@ namespace dinfer::sim {
 namespace {
 
 constexpr usec look_interval = 50 * millisecond;
-// After the last fault: rejoining, five failures in a row, what requests may wait for, and slack.
+// After the last fault: rejoining, and requests that are done after that.
 constexpr usec patience = 20 * second;
 constexpr usec grace = 12 * second;  // until a fault's consequences are over
 constexpr usec longest_goodbye = 20 * millisecond;

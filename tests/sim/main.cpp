@@ -76,15 +76,15 @@ std::optional<arguments> read(int argc, char** argv) {
   return out;
 }
 
-// An assertion of the product ends the process: the seed must still be known.
+// An assertion of the product, or a crash, ends the process: the seed must still be known.
 volatile std::uint64_t seed_now = 0;
 
-extern "C" void tell_seed(int) {
+extern "C" void tell_seed(int number) {
   char text[80];
+  const char* what =
+      number == SIGABRT ? "an assertion of the product does not hold" : "the product crashes";
   const auto end =
-      fmt::format_to_n(text, sizeof text,
-                       "seed {} fails: an assertion of the product does not hold\n", seed_now + 0)
-          .out;
+      fmt::format_to_n(text, sizeof text, "seed {} fails: {}\n", seed_now + 0, what).out;
   [[maybe_unused]] const auto written =
       ::write(STDOUT_FILENO, text, static_cast<std::size_t>(end - text));
   ::_exit(1);
@@ -121,6 +121,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   std::signal(SIGABRT, tell_seed);
+  std::signal(SIGSEGV, tell_seed);
   dinfer::runtime::open_log(how->trace ? "warn" : "off", false, "sim");
   if (how->one) fmt::print("seed {}: {}", how->first, words_of(draw_scenario(how->first)));
   outcome sum;

@@ -50,6 +50,12 @@ class supervisor {
   struct member {
     worker_actor worker;
     runtime::host_facts host;
+    std::uint32_t process = 0;
+  };
+  struct kept_child {  // a process that another node's process keeps
+    std::size_t index = 0;
+    std::uint32_t process = 0;
+    bool operator==(const kept_child&) const = default;
   };
   struct rank_state {
     shard_actor shard;
@@ -60,10 +66,10 @@ class supervisor {
   enum class phase { waiting, forming, serving, ended };
   struct fault {
     error why;
-    std::string node = {};                  // that is to blame; empty: no single one
-    std::string cause = {};                 // empty: the error's code
-    std::optional<std::size_t> child = {};  // a node whose parent may yet tell how it ended
-    bool left = false;                      // the node is gone; the others are as they were
+    std::string node = {};                 // that is to blame; empty: no single one
+    std::string cause = {};                // empty: the error's code
+    std::optional<kept_child> child = {};  // whose parent may yet tell how it ended
+    bool left = false;                     // the node is gone; the others are as they were
   };
 
   // Who is there.
@@ -104,7 +110,7 @@ class supervisor {
   // Ending (supervisor.cpp).
   fault fault_of(std::size_t rank, error why) const;
   void fail(const fault& what);
-  void end_frozen(std::size_t child);
+  void end_frozen(const kept_child& child);
   void rest(bool fresh);
   void give_up(int code, const std::string& reason);
   void explain_overdue(const step_overdue& message);

@@ -211,6 +211,25 @@ TEST_CASE(
   check_serves(cluster);
 }
 
+TEST_CASE("the late news of a child's end are not taken for the end of its next process") {
+  sim_cluster cluster({.nodes = 3, .pipeline_parallel_size = 3, .kept = true});
+  cluster.start();
+  const auto old = cluster.processes();
+  cluster.kill_node(2);
+  cluster.run();
+  cluster.restart_node(2);
+  cluster.pass(milliseconds(1000));
+  CHECK(cluster.said("end process " + std::to_string(old) + " of child 2"));
+  check_serves(cluster);
+  post(cluster.node(1), child_ended{2, old, "killed by SIGKILL"});
+  cluster.pass(milliseconds(1000));
+  CHECK(!cluster.said("SIGKILL"));
+  check_serves(cluster);
+  post(cluster.node(1), child_ended{2, cluster.processes(), "exit code 3"});
+  cluster.pass(milliseconds(1000));
+  CHECK(cluster.said("node c (rank 2) is lost: exit code 3"));
+}
+
 TEST_CASE("a fault that names a lost peer waits for the loss of the peer's node") {
   const bool node_dies = GENERATE(true, false);
   INFO("node dies " << node_dies);

@@ -44,7 +44,7 @@ cluster::cluster(std::uint64_t seed, scenario what, plant bug, bool tracing)
           scenario_.config,
           settings_,
           [this](process_id id, int code) { leave(id, code); },
-          [this](std::size_t node) { kill_child(static_cast<std::uint32_t>(node)); },
+          [this](process_id child) { kill_child(child); },
           [this](const runtime::scheduler& core) { note_change(core); },
           [this](const std::string& node, const std::string& cause) { note_fault(node, cause); }},
       processes_(scenario_.config->nodes.size()) {
@@ -129,15 +129,16 @@ void cluster::end(std::uint32_t node, usec restart_after, const std::string& how
   if (const auto parent = parent_of(node); parent && processes_[*parent]) {
     const auto keeper = processes_[*parent]->id();
     in_process(keeper, world_.random.between(0, 5) * millisecond,
-               [this, keeper, node, how] { find(keeper)->tell_child_ended(node, how); });
+               [this, keeper, node, id, how] { find(keeper)->tell_child_ended(node, id, how); });
   }
   world_.after(restart_after, [this, node] { start(node); });
 }
 
 // Not from within a job of the process that keeps it.
-void cluster::kill_child(std::uint32_t node) {
-  world_.after(millisecond, [this, node] {
-    end(node, world_.random.between(100, 400) * millisecond, "did not answer and was killed");
+void cluster::kill_child(process_id child) {
+  world_.after(millisecond, [this, child] {
+    const auto again = world_.random.between(100, 400) * millisecond;
+    if (auto* p = find(child)) end(p->node(), again, "did not answer and was killed");
   });
 }
 

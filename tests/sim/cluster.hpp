@@ -46,7 +46,7 @@ class cluster {
   void end(std::uint32_t node, usec restart_after, const std::string& how);
   std::optional<std::uint32_t> parent_of(std::uint32_t node) const;
   void leave(process_id id, int code);
-  void kill_child(std::uint32_t node);
+  void kill_child(process_id child);
   process* find(process_id id);
   void in_process(process_id id, usec delay, std::function<void()> event);
 

@@ -161,7 +161,8 @@ void process::spawn_node() {
                 parts_.protocol,
                 parts_.config_text,
                 "fake",
-                {}};
+                {},
+                id_};
   for (const auto& made : gateways_) setup.gateways.emplace_back(made.index, made.actor);
   setup.directory = directory_;
   setup.dialer = dialer_;
@@ -171,8 +172,8 @@ void process::spawn_node() {
                       "process {} wants to end with {}: {}", id_, code, why);
     if (!dead_) around_.on_exit(id_, code);
   };
-  setup.end_child = [this](std::size_t index) {
-    if (!dead_) around_.end_child(index);
+  setup.end_child = [this](std::size_t, std::uint32_t child) {
+    if (!dead_) around_.end_child(child);
   };
   node_ = spawn_state<actors::node>(system_, false, std::move(setup));
 }
@@ -240,8 +241,8 @@ void process::terminate(milliseconds timeout) {
   post(node_, drain_engine{static_cast<std::uint32_t>(timeout.count())});
 }
 
-void process::tell_child_ended(std::uint32_t node, const std::string& how) {
-  post(node_, child_ended{node, how});
+void process::tell_child_ended(std::uint32_t node, process_id child, const std::string& how) {
+  post(node_, child_ended{node, child, how});
 }
 
 void process::close_gateways() {

@@ -35,7 +35,7 @@ struct surroundings {
   std::shared_ptr<const cluster_config> config;
   caf::actor_system_config& settings;
   std::function<void(process_id, int code)> on_exit;
-  std::function<void(std::size_t node)> end_child;  // that a process keeps: it is to be killed
+  std::function<void(process_id)> end_child;  // that a process keeps: it is to be killed
   std::function<void(const runtime::scheduler&)> on_change;
   std::function<void(const std::string& node, const std::string& cause)> on_fault;
 };
@@ -84,7 +84,7 @@ class process {
   void terminate(actors::milliseconds timeout);
   void close_gateways();
   // The process of a child that it keeps has ended.
-  void tell_child_ended(std::uint32_t node, const std::string& how);
+  void tell_child_ended(std::uint32_t node, process_id child, const std::string& how);
   bool leaving() const noexcept { return leaving_; }
   void set_leaving() noexcept { leaving_ = true; }
 

@@ -97,6 +97,11 @@ struct node_parts {
   std::string config_text;  // the canonical cluster-wide part
 };
 
+// The wires between ranks whose devices have none of their own, for a rank on node `here`.
+std::unique_ptr<runtime::transport> make_wires(const runtime::runner_options& options,
+                                               const node_section& here,
+                                               const cluster_config& config);
+
 // The real parts: "fake:N" devices run the fake runner, all others the model's with the CPU's
 // transport; gateways serve HTTP with `metrics`. Reads no file.
 node_parts default_parts(const cluster_config& config,

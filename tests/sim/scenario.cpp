@@ -16,7 +16,7 @@ namespace {
 constexpr usec first_request = 500 * millisecond, last_request = 6 * second;
 constexpr usec first_fault = 600 * millisecond, last_fault = 6 * second;
 constexpr usec most_between = 400 * millisecond;
-constexpr std::uint32_t block_size = 4, longest_prompt = 24, most_tokens = 12;
+constexpr std::uint32_t block_size = 4, longest_prompt = 24, most_tokens = 10;
 
 std::uint32_t pick(dice& d, std::uint32_t least, std::uint32_t most) {
   return static_cast<std::uint32_t>(d.between(least, most));

@@ -17,6 +17,8 @@ constexpr usec first_request = 500 * millisecond, last_request = 6 * second;
 constexpr usec first_fault = 600 * millisecond, last_fault = 6 * second;
 constexpr usec most_between = 400 * millisecond;
 constexpr std::uint32_t block_size = 4, longest_prompt = 24, most_tokens = 10;
+// One request fits, whatever it asks for.
+constexpr std::uint32_t least_blocks = (longest_prompt + most_tokens) / block_size + 1;
 
 std::uint32_t pick(dice& d, std::uint32_t least, std::uint32_t most) {
   return static_cast<std::uint32_t>(d.between(least, most));
@@ -56,7 +58,7 @@ void draw_limits(dice& d, cluster_config& config) {
   config.scheduler.max_num_seqs = pick(d, 2, 8);
   config.scheduler.max_num_batched_tokens = pick(d, 8, 48);
   config.cache.block_size = block_size;
-  config.cache.blocks = pick(d, (longest_prompt + most_tokens) / block_size, 40);
+  config.cache.blocks = pick(d, least_blocks, 40);
   config.cache.prefix_caching = d.chance(80);
   config.model.max_model_len = 64;
   config.health.collective_timeout_ms = 3000;

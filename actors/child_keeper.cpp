@@ -69,9 +69,9 @@ child_keeper::~child_keeper() {
     if (fd >= 0) ::close(fd);
 }
 
-void child_keeper::kill(std::size_t index) {
+void child_keeper::kill(std::size_t index, pid_t pid) {
   const std::lock_guard lock(mutex_);
-  if (index >= children_.size() || children_[index].pid < 0) return;
+  if (index >= children_.size() || pid <= 0 || children_[index].pid != pid) return;
   children_[index].killed = true;
   ::kill(children_[index].pid, SIGKILL);
 }
@@ -136,7 +136,7 @@ void child_keeper::start(child& one) {
 }
 
 void child_keeper::reap(std::size_t index) {
-  child_end told{index, "", milliseconds(0)};
+  child_end told{index, -1, "", milliseconds(0)};
   bool last = false;
   {
     const std::lock_guard lock(mutex_);
@@ -146,7 +146,7 @@ void child_keeper::reap(std::size_t index) {
     while (::waitpid(one.pid, &status, 0) < 0 && errno == EINTR) {
     }
     told.how = one.killed ? "did not answer and was killed" : words_of(status);
-    one.pid = -1;
+    told.pid = std::exchange(one.pid, -1);
     ::close(std::exchange(one.alive, -1));
     const auto now = clock::now();
     one.backoff = now - one.started >= long_life

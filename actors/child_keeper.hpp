@@ -19,7 +19,8 @@ namespace dinfer::actors {
 
 struct child_end {
   std::size_t child = 0;  // as given to the constructor
-  std::string how;        // "exit code 3", "killed by SIGKILL"
+  pid_t pid = -1;
+  std::string how;  // "exit code 3", "killed by SIGKILL"
   std::chrono::milliseconds again{0};
 };
 
@@ -32,8 +33,9 @@ class child_keeper {
   child_keeper(const child_keeper&) = delete;
   child_keeper& operator=(const child_keeper&) = delete;
 
-  // Ends a child that does not answer; it is started again.
-  void kill(std::size_t index);
+  // Ends a child that does not answer; it is started again. Nothing, when it is another process by
+  // now.
+  void kill(std::size_t index, pid_t pid);
   // Asks all to end (SIGTERM), kills those that live after `grace`, and starts none again.
   void stop(std::chrono::milliseconds grace);
 

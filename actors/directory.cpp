@@ -46,7 +46,7 @@ caf::result<welcome, supervisor_actor> directory::join(const hello& theirs,
   place = {worker, theirs.build, {}};
   watch_.on_down(
       worker, [this, index = theirs.index](const caf::error& why) { lose(index, text_of(why)); });
-  tell(self_, setup_.supervisor, node_joined{theirs.index, theirs.host}, worker);
+  tell(self_, setup_.supervisor, node_joined{theirs.index, theirs.host, theirs.process}, worker);
   return {welcome{setup_.ours.node}, setup_.supervisor};
 }
 

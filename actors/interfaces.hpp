@@ -7,6 +7,7 @@
 #include "actors/messages.hpp"
 #include "actors/messages_cluster.hpp"
 #include "actors/messages_shard.hpp"
+#include "actors/messages_status.hpp"
 #include "actors/seam.hpp"
 
 namespace dinfer::actors {

@@ -2,7 +2,7 @@
 // The messages of serving, one plain struct each: steps, requests, tokens, the engine's state. No
 // CAF include, no float, no handle (those travel beside a struct, see interfaces.hpp). Bulk
 // (`blob`) is a packed string of runtime/schedule/step_codec.hpp. Changing anything here, or in the
-// two files beside it, raises protocol_version.
+// files beside it, raises protocol_version.
 #pragma once
 
 #include "dinfer/fields.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The messages of a cluster that forms, drains and reports: nodes join, the supervisor orders
+// The messages of a cluster that forms and drains: nodes join, the supervisor orders
 // shards and stages. See messages.hpp for the rules.
 #pragma once
 
@@ -34,10 +34,11 @@ struct hello {
   std::string config;  // canonical text of the cluster-wide part
   std::string model;   // fingerprint
   host_words host;
+  std::uint32_t process = 0;  // its number on its host
   static auto fields(auto& x, auto&& f) {
     return f("hello", named{"node", x.node}, named{"index", x.index}, named{"build", x.build},
              named{"protocol", x.protocol}, named{"config", x.config}, named{"model", x.model},
-             named{"host", x.host});
+             named{"host", x.host}, named{"process", x.process});
   }
 };
 
@@ -49,8 +50,10 @@ struct welcome {
 struct node_joined {
   std::uint32_t index = 0;
   host_words host;
+  std::uint32_t process = 0;
   static auto fields(auto& x, auto&& f) {
-    return f("node_joined", named{"index", x.index}, named{"host", x.host});
+    return f("node_joined", named{"index", x.index}, named{"host", x.host},
+             named{"process", x.process});
   }
 };
 
@@ -62,12 +65,15 @@ struct node_lost {
   }
 };
 
-// A node's process saw the process of one of its children end, and how.
+// A node's process saw the process of one of its children end, and how. The next one may have
+// joined by the time that this is heard.
 struct child_ended {
   std::uint32_t index = 0;
+  std::uint32_t process = 0;
   std::string how;
   static auto fields(auto& x, auto&& f) {
-    return f("child_ended", named{"index", x.index}, named{"how", x.how});
+    return f("child_ended", named{"index", x.index}, named{"process", x.process},
+             named{"how", x.how});
   }
 };
 
@@ -131,10 +137,13 @@ struct end_node {
   }
 };
 
-// A child that the node keeps does not answer: its process is killed, and started again.
+// A child that the node keeps does not answer: this process of it is killed, and started again.
 struct end_child {
   std::uint32_t index = 0;
-  static auto fields(auto& x, auto&& f) { return f("end_child", named{"index", x.index}); }
+  std::uint32_t process = 0;
+  static auto fields(auto& x, auto&& f) {
+    return f("end_child", named{"index", x.index}, named{"process", x.process});
+  }
 };
 
 // Drains the whole engine because node `index` wants to leave; the first node takes all with it.
@@ -143,27 +152,6 @@ struct drain_cluster {
   std::uint32_t timeout_ms = 0;
   static auto fields(auto& x, auto&& f) {
     return f("drain_cluster", named{"index", x.index}, named{"timeout_ms", x.timeout_ms});
-  }
-};
-
-// `dinfer status`.
-DINFER_EMPTY_MESSAGE(status_query);
-struct node_line {
-  std::string name, address, build;
-  std::vector<std::string> devices;
-  bool alive = false;
-  std::string note;
-  static auto fields(auto& x, auto&& f) {
-    return f("node_line", named{"name", x.name}, named{"address", x.address},
-             named{"build", x.build}, named{"devices", x.devices}, named{"alive", x.alive},
-             named{"note", x.note});
-  }
-};
-struct cluster_status {
-  engine_notice engine;
-  std::vector<node_line> nodes;
-  static auto fields(auto& x, auto&& f) {
-    return f("cluster_status", named{"engine", x.engine}, named{"nodes", x.nodes});
   }
 };
 

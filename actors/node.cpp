@@ -46,7 +46,7 @@ node_actor::behavior_type node::make_behavior() {
       },
       [this](const end_node& message) { end(message.code, message.reason); },
       [this](const end_child& message) {
-        if (setup_.end_child) setup_.end_child(message.index);
+        if (setup_.end_child) setup_.end_child(message.index, message.process);
       },
       [this](const join_now&) { join(); },
       [this](const child_ended& message) {

@@ -26,9 +26,9 @@ struct node_setup {
   dialer_actor dialer;                                            // on the others
   bool detached = true;
   std::function<void(const engine_notice&)> on_notice;
-  std::function<void(int code, const std::string& reason)> on_exit;  // once
-  std::function<void(const std::string&)> on_progress;               // may be empty
-  std::function<void(std::size_t index)> end_child;                  // may be empty
+  std::function<void(int code, const std::string& reason)> on_exit;         // once
+  std::function<void(const std::string&)> on_progress;                      // may be empty
+  std::function<void(std::size_t index, std::uint32_t process)> end_child;  // may be empty
 };
 
 class node {

@@ -14,6 +14,7 @@
 #include "runtime/base/log.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 #include <caf/io/all.hpp>
 #include <caf/logger.hpp>
 
@@ -128,7 +129,7 @@ result<void> node_process::impl::start() {
   hello ours{mine.name,         static_cast<std::uint32_t>(options.node_index),
              parts.build,       parts.protocol,
              parts.config_text, head.fingerprint,
-             words_of(host)};
+             words_of(host),    static_cast<std::uint32_t>(::getpid())};
   settings = std::make_unique<system_config>(
       system_options{config->health, parts.protocol, config->nodes.size() > 1, false});
   system = std::make_unique<caf::actor_system>(*settings);
@@ -166,7 +167,8 @@ result<void> node_process::impl::start_gateway(std::uint32_t index, const gatewa
 }
 
 void node_process::impl::spawn_first(const hello& ours) {
-  auto on_stats = [this](const runtime::scheduler_stats& stats) {
+  auto on_change = [this](const runtime::scheduler& core) {
+    const auto stats = core.stats();
     {
       const std::lock_guard lock(mutex);
       status.stats = stats;
@@ -176,7 +178,7 @@ void node_process::impl::spawn_first(const hello& ours) {
   supervisor = spawn_state<actors::supervisor>(
       *system, false,
       supervisor_setup{config, options.parts.make_plan, dialer, true, options.parts.steps_ahead,
-                       on_stats, options.parts.on_phase, options.parts.on_fault, options.on_check,
+                       on_change, options.parts.on_phase, options.parts.on_fault, options.on_check,
                        options.on_progress, options.on_plan, options.on_ready, options.on_error});
   directory =
       spawn_state<actors::directory>(*system, false, directory_setup{config, ours, supervisor});
@@ -215,11 +217,11 @@ void node_process::impl::spawn_node(const hello& ours) {
   setup.on_progress = options.on_progress;
   for (std::size_t i = 0; i < config->nodes.size(); ++i)
     if (config->nodes[i].parent == config->nodes[options.node_index].name) children.push_back(i);
-  setup.end_child = [this](std::size_t index) {
+  setup.end_child = [this](std::size_t index, std::uint32_t process) {
     const auto found = std::find(children.begin(), children.end(), index);
     const std::lock_guard lock(mutex);
     if (keeper && found != children.end())
-      keeper->kill(static_cast<std::size_t>(found - children.begin()));
+      keeper->kill(static_cast<std::size_t>(found - children.begin()), static_cast<pid_t>(process));
   };
   node = spawn_state<actors::node>(*system, false, std::move(setup));
 }
@@ -239,7 +241,8 @@ void node_process::impl::keep_children() {
     say(end.how == "exit code 0" ? options.on_progress : options.on_error,
         fmt::format("the process of node {} ended: {}; it is started again in {} ms",
                     config->nodes[index].name, end.how, end.again.count()));
-    post(node, child_ended{static_cast<std::uint32_t>(index), end.how});
+    post(node, child_ended{static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(end.pid),
+                           end.how});
   });
 }
 

@@ -98,7 +98,7 @@ void scheduler::take(const step_done& message) {
   resume_by_.reset();
   plan_all();  // first: the devices should not wait for the tokens to be sent
   deliver(std::move(*events));
-  publish_stats();
+  publish();
 }
 
 void scheduler::plan_soon() {
@@ -188,7 +188,7 @@ void scheduler::resume(const resume_engine& message, const stage_list& stages) {
   overdue_ = 0;
   last_result_ = now(self_);
   if (open_.empty()) resume_by_.reset();
-  closed_ = !draining_.empty();
+  closed_ = false;
   plan_all();
 }
 
@@ -223,11 +223,11 @@ void scheduler::beat() {
   }
   for (const auto& [index, gateway] : gateways_)
     tell(self_, gateway, engine_pulse{epoch(), stats.running, stats.waiting, age});
-  publish_stats();
+  publish();
 }
 
-void scheduler::publish_stats() {
-  if (setup_.on_stats) setup_.on_stats(core_.stats());
+void scheduler::publish() {
+  if (setup_.on_change) setup_.on_change(core_);
 }
 
 }  // namespace dinfer::actors

@@ -24,8 +24,8 @@ struct scheduler_setup {
   runtime::scheduler_config config;
   supervisor_actor supervisor;
   health_section health;
-  std::function<void(const runtime::scheduler_stats&)> on_stats;  // may be empty
-  std::uint32_t result_rank = 0;                                  // whose results come here
+  std::function<void(const runtime::scheduler&)> on_change;  // may be empty
+  std::uint32_t result_rank = 0;                             // whose results come here
 };
 
 class scheduler {
@@ -59,7 +59,7 @@ class scheduler {
   void fail_all(const std::string& reason);
   runtime::epoch_id epoch() const noexcept { return core_.config().epoch; }
   void beat();
-  void publish_stats();
+  void publish();
 
   scheduler_actor::pointer self_;
   scheduler_setup setup_;
@@ -75,7 +75,7 @@ class scheduler {
   std::string interrupted_;              // why there is none
   std::optional<clock_time> resume_by_;  // until a step had a result since the last fault
   std::vector<caf::typed_response_promise<drained>> draining_;
-  bool closed_ = false;  // no more submits
+  bool closed_ = false;  // no more submits, until the next group stands
 };
 
 }  // namespace dinfer::actors

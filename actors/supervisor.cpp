@@ -75,7 +75,7 @@ supervisor_actor::behavior_type supervisor::make_behavior() {
 }
 
 void supervisor::join(const node_joined& message, const worker_actor& worker) {
-  members_[message.index] = {worker, facts_of(message.host)};
+  members_[message.index] = {worker, facts_of(message.host), message.process};
   say(setup_.on_progress, fmt::format("node {} joined", setup_.config->nodes[message.index].name));
   tell(self_, worker, notice_);
   if (missing_nodes().empty()) form();  // else the next tick says who is missing
@@ -106,6 +106,7 @@ supervisor::fault supervisor::fault_of(std::size_t rank, error why) const {
 // Its ranks in words, or nothing when it has none.
 std::string supervisor::forget_node(std::size_t index) {
   members_[index].worker = worker_actor{};
+  draining_.erase(static_cast<std::uint32_t>(index));
   std::string words;
   for (std::size_t rank = 0; rank < ranks_.size(); ++rank) {
     if (plan_->ranks[rank].node != index) continue;
@@ -125,7 +126,7 @@ void supervisor::lose_node(std::size_t index, const std::string& why) {
   if (ranks.empty()) return say(setup_.on_progress, what.why.message);
   what.why.message = fmt::format("node {} ({}) is lost: {}", node.name, ranks, why);
   if (node.parent.empty()) return fail(what);
-  what.child = index;
+  what.child = kept_child{index, members_[index].process};
   hold(std::move(what));
 }
 
@@ -133,14 +134,15 @@ void supervisor::lose_child(const child_ended& message) {
   if (message.index >= members_.size()) return;
   const auto& node = setup_.config->nodes[message.index];
   auto words = fmt::format("node {} is lost: {}", node.name, message.how);
-  if (held_fault_ && held_fault_->child == message.index) {
+  if (held_fault_ && held_fault_->child == kept_child{message.index, message.process}) {
     auto what = *held_fault_;
     what.why.message += ", " + message.how;
     what.cause = message.how;
     what.child.reset();
     return fail(what);
   }
-  if (!members_[message.index].worker) return;
+  const auto& known = members_[message.index];
+  if (!known.worker || known.process != message.process) return;
   const auto ranks = forget_node(message.index);
   if (ranks.empty()) return say(setup_.on_progress, words);
   words = fmt::format("node {} ({}) is lost: {}", node.name, ranks, message.how);
@@ -219,11 +221,12 @@ void supervisor::say_missing(const std::vector<std::string>& words) {
 }
 
 // Its parent has not seen it end, and starts only what has ended.
-void supervisor::end_frozen(std::size_t child) {
+void supervisor::end_frozen(const kept_child& child) {
   const auto& nodes = setup_.config->nodes;
   for (std::size_t i = 0; i < members_.size(); ++i)
-    if (nodes[i].name == nodes[child].parent && members_[i].worker)
-      tell(self_, members_[i].worker, end_child{static_cast<std::uint32_t>(child)});
+    if (nodes[i].name == nodes[child.index].parent && members_[i].worker)
+      tell(self_, members_[i].worker,
+           end_child{static_cast<std::uint32_t>(child.index), child.process});
 }
 
 void supervisor::fail(const fault& what) {
@@ -319,7 +322,7 @@ caf::result<drained> supervisor::drain(const drain_cluster& message) {
     finish_drain(message.index, promise);
     return promise;
   }
-  draining_ = true;
+  draining_.insert(message.index);
   if (phase_ == phase::serving)
     announce(net::engine_state::draining, "draining",
              fmt::format("node {} leaves", setup_.config->nodes[message.index].name));
@@ -333,7 +336,7 @@ caf::result<drained> supervisor::drain(const drain_cluster& message) {
 }
 
 void supervisor::finish_drain(std::uint32_t index, caf::typed_response_promise<drained> promise) {
-  draining_ = false;
+  draining_.erase(index);
   if (index == 0) {
     phase_ = phase::ended;
     for (std::size_t i = 1; i < members_.size(); ++i)

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,7 @@ struct supervisor_setup {
   dialer_actor dialer;  // to say why a node is missing; may be empty
   bool detached = true;
   std::uint32_t steps_ahead = 1;
-  std::function<void(const runtime::scheduler_stats&)> on_stats;
+  std::function<void(const runtime::scheduler&)> on_change;  // after each result and heartbeat
   std::function<void(const std::string& phase, double seconds)> on_phase;  // of a start
   std::function<void(const std::string& node, const std::string& cause)> on_fault;
   // Set: devices and links are checked and no model is loaded; then the cluster ends. Called with
@@ -53,6 +54,12 @@ class supervisor {
   struct member {
     worker_actor worker;
     runtime::host_facts host;
+    std::uint32_t process = 0;
+  };
+  struct kept_child {  // a process that another node's process keeps
+    std::size_t index = 0;
+    std::uint32_t process = 0;
+    bool operator==(const kept_child&) const = default;
   };
   struct rank_state {
     shard_actor shard;
@@ -63,10 +70,10 @@ class supervisor {
   enum class phase { waiting, forming, serving, ended };
   struct fault {
     error why;
-    std::string node = {};                  // that is to blame; empty: no single one
-    std::string cause = {};                 // empty: the error's code
-    std::optional<std::size_t> child = {};  // a node whose parent may yet tell how it ended
-    bool left = false;                      // the node is gone; the others are as they were
+    std::string node = {};                 // that is to blame; empty: no single one
+    std::string cause = {};                // empty: the error's code
+    std::optional<kept_child> child = {};  // whose parent may yet tell how it ended
+    bool left = false;                     // the node is gone; the others are as they were
   };
 
   // Who is there.
@@ -109,7 +116,7 @@ class supervisor {
   // Ending (supervisor.cpp).
   fault fault_of(std::size_t rank, error why) const;
   void fail(const fault& what);
-  void end_frozen(std::size_t child);
+  void end_frozen(const kept_child& child);
   void rest(bool fresh);
   void give_up(int code, const std::string& reason);
   void explain_overdue(const step_overdue& message);
@@ -125,7 +132,8 @@ class supervisor {
   phase phase_ = phase::waiting;
   std::uint64_t attempt_ = 1;
   std::uint32_t epoch_ = 0, failures_ = 0;  // failures in a row, without a stable time between
-  bool served_ = false, resting_ = false, probing_ = false, draining_ = false;
+  bool served_ = false, resting_ = false, probing_ = false;
+  std::set<std::uint32_t> draining_;  // nodes that want to leave, by index
   clock_time waiting_since_, connecting_since_, serving_since_;
   std::string missing_said_;
   std::optional<fault> held_fault_;  // while serving, until the next form_tick

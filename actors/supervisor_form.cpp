@@ -259,7 +259,7 @@ void supervisor::spawn_scheduler(runtime::scheduler_config config) {
   scheduler_ = spawn_state<scheduler>(
       self_->home_system(), setup_.detached,
       scheduler_setup{std::move(config), me<supervisor_actor>(self_), setup_.config->health,
-                      setup_.on_stats, (plan_->stages - 1) * plan_->tensor_parallel_size});
+                      setup_.on_change, (plan_->stages - 1) * plan_->tensor_parallel_size});
   watch_.on_down(scheduler_, [this](const caf::error& why) {
     scheduler_ = scheduler_actor{};
     fail({{errc::internal, "the scheduler is gone: " + text_of(why), {}},
@@ -299,12 +299,15 @@ void supervisor::serve() {
   serving_since_ = now(self_);
   last_fault_.clear();
   tell(self_, scheduler_, resume_engine{epoch_, blocks_}, stages_);
+  if (!draining_.empty())  // whoever waits for it has asked already
+    ask(self_, scheduler_, milliseconds(setup_.config->health.shutdown_timeout_ms), drain_engine{})
+        .then([](const drained&) {}, [](const caf::error&) {});
   // A gateway knows the scheduler before it says that it is ready.
   for (const auto& [index, gateway] : gateways_) {
     tell(self_, scheduler_, add_gateway{index}, token_sink_actor{gateway});
     tell(self_, gateway, engine_ready{epoch_}, scheduler_);
   }
-  if (draining_) announce(net::engine_state::draining, "draining", "a node leaves");
+  if (!draining_.empty()) announce(net::engine_state::draining, "draining", "a node leaves");
   else announce(net::engine_state::ready, "serving", {});
   say(setup_.on_ready,
       runtime::render_cache(blocks_.front(), offers_.front().block_size, plan_->max_model_len));

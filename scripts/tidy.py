@@ -18,7 +18,7 @@ LARGEST_FILE_BYTES = 100 * 1024
 
 # Who may include what: a pattern of the include, the files that may, and whether headers may too.
 DOORS = [
-    (r"caf/", r"^(actors|apps|bench|tests/actors|examples)/|^include/dinfer/caf\.hpp", True),
+    (r"caf/", r"^(actors|apps|bench|tests/(actors|sim)|examples)/|^include/dinfer/caf\.hpp", True),
     (r"boost/(asio|beast)", r"^(net|tests/net|bench|apps)/", False),
     (r"boost/json", r"^(net|apps|tests|bench)/", False),
     (r"toml\+\+", r"^runtime/base/config", False),

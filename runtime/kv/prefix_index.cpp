@@ -93,7 +93,9 @@ void prefix_index::forget(node_id id) {
     root_keys_.erase(it);
   } else {
     const auto [begin, end] = by_hash_.equal_range(nodes_[id].hash);
-    by_hash_.erase(std::find_if(begin, end, [id](const auto& e) { return e.second == id; }));
+    const auto found = std::find_if(begin, end, [id](const auto& e) { return e.second == id; });
+    DINFER_ASSERT(found != end);
+    by_hash_.erase(found);
   }
   free_.push_back(id);
 }

@@ -102,6 +102,7 @@ class scheduler {
   void check_integrity() const;
 
  private:
+  friend struct scheduler_sabotage;  // plants bugs that the simulator has to find
   struct impl;
   std::unique_ptr<impl> impl_;
 };

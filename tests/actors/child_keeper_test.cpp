@@ -3,9 +3,11 @@
 #include "actors/child_keeper.hpp"
 #include "tests/actors/child_process.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 #include <condition_variable>
 #include <cstdlib>
+#include <fstream>
 #include <mutex>
 
 namespace dinfer::actors::tests {
@@ -75,10 +77,16 @@ TEST_CASE("a program that cannot be run counts as one that ended") {
 
 TEST_CASE("a child that does not answer is killed and started again") {
   ends told;
-  child_keeper keeper({shell("kill -STOP $$")}, told.sink());
-  keeper.kill(7);  // no such child
+  const dinfer::tests::temporary_folder folder;
+  const auto file = folder.path("pid");
+  child_keeper keeper({shell("echo $$ > " + file + "; kill -STOP $$")}, told.sink());
   for (int tries = 0; tries < 2000 && told.wait_for(0).empty(); ++tries) {
-    keeper.kill(0);
+    pid_t pid = 0;
+    if (std::ifstream(file) >> pid) {
+      keeper.kill(7, pid);      // no such child
+      keeper.kill(0, pid + 1);  // another process
+      keeper.kill(0, pid);
+    }
     ::usleep(10'000);
   }
   const auto all = told.wait_for(1);

@@ -190,6 +190,46 @@ TEST_CASE("a drain waits for streams that wait for the engine") {
   CHECK(cluster.exits().front() == exit_ok);
 }
 
+TEST_CASE(
+    "an engine that a node left in the middle of a drain serves again once the node is back") {
+  const bool killed = GENERATE(true, false);  // before its time to drain is over
+  INFO("killed " << killed);
+  sim_cluster cluster({.nodes = 3, .pipeline_parallel_size = 3, .resume_timeout_ms = 20'000});
+  cluster.start();
+  const auto id = cluster.submit(0, {1, 2}, 20);
+  cluster.run_some(60);
+  cluster.kill_node(2);
+  cluster.pass(milliseconds(300));
+  post(cluster.node(1), drain_engine{killed ? 10'000U : 200U});
+  cluster.pass(milliseconds(400));
+  cluster.kill_node(1);
+  cluster.pass(milliseconds(200));
+  cluster.restart_node(1);
+  cluster.restart_node(2);
+  cluster.pass(milliseconds(2000));
+  CHECK(cluster.outcomes().at(id).tokens == cluster.expected({1, 2}, 20));
+  check_serves(cluster);
+}
+
+TEST_CASE("the late news of a child's end are not taken for the end of its next process") {
+  sim_cluster cluster({.nodes = 3, .pipeline_parallel_size = 3, .kept = true});
+  cluster.start();
+  const auto old = cluster.processes();
+  cluster.kill_node(2);
+  cluster.run();
+  cluster.restart_node(2);
+  cluster.pass(milliseconds(1000));
+  CHECK(cluster.said("end process " + std::to_string(old) + " of child 2"));
+  check_serves(cluster);
+  post(cluster.node(1), child_ended{2, old, "killed by SIGKILL"});
+  cluster.pass(milliseconds(1000));
+  CHECK(!cluster.said("SIGKILL"));
+  check_serves(cluster);
+  post(cluster.node(1), child_ended{2, cluster.processes(), "exit code 3"});
+  cluster.pass(milliseconds(1000));
+  CHECK(cluster.said("node c (rank 2) is lost: exit code 3"));
+}
+
 TEST_CASE("a fault that names a lost peer waits for the loss of the peer's node") {
   const bool node_dies = GENERATE(true, false);
   INFO("node dies " << node_dies);

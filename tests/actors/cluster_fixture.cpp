@@ -20,6 +20,7 @@ std::shared_ptr<cluster_config> config_of(const cluster_options& options) {
       node.devices.push_back("fake:" + std::to_string(d));
     config->nodes.push_back(std::move(node));
   }
+  if (options.kept) config->nodes.back().parent = config->nodes[options.nodes - 2].name;
   config->parallel.tensor_parallel_size = options.tensor_parallel_size;
   config->parallel.pipeline_parallel_size = options.pipeline_parallel_size;
   config->scheduler.max_num_seqs = options.max_num_seqs;
@@ -58,7 +59,7 @@ sim_cluster::sim_cluster(cluster_options options)
   setup.config = config_;
   setup.make_plan = parts_.make_plan;
   setup.detached = false;
-  setup.on_stats = [this](const runtime::scheduler_stats& s) { stats_ = s; };
+  setup.on_change = [this](const runtime::scheduler& core) { stats_ = core.stats(); };
   setup.on_fault = [this](const std::string& node, const std::string& cause) {
     lines_.push_back("fault of " + node + ": " + cause);
   };
@@ -96,13 +97,12 @@ void sim_cluster::spawn_node(std::uint32_t index) {
   setup.config = config_;
   setup.index = index;
   setup.make_runner = parts_.make_runner;
-  setup.ours = {config_->nodes[index].name,
-                index,
-                parts_.build,
-                parts_.protocol,
-                parts_.config_text,
-                "fake",
-                {}};
+  setup.ours = {config_->nodes[index].name, index,  parts_.build, parts_.protocol,
+                parts_.config_text,         "fake", {},           ++processes_};
+  setup.end_child = [this](std::size_t child, std::uint32_t process) {
+    lines_.push_back("end process " + std::to_string(process) + " of child " +
+                     std::to_string(child));
+  };
   if (index == 0)
     for (std::uint32_t g = 0; g < gateways_.size(); ++g)
       setup.gateways.emplace_back(g, gateways_[g].actor);

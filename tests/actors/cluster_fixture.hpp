@@ -31,6 +31,7 @@ struct cluster_options {
   std::uint32_t max_model_len = 128;
   std::uint32_t seed = 1;
   std::uint32_t resume_timeout_ms = 0;
+  bool kept = false;  // the last node is kept by the one before it
   std::function<void(runtime::fake_options&)> adjust = {};
   // Puts a runner around a rank's fake.
   std::function<std::unique_ptr<runtime::runner>(std::unique_ptr<runtime::runner>,
@@ -72,6 +73,7 @@ class sim_cluster {
   void kill_gateway(std::uint32_t g);
   net::engine_status status(std::uint32_t g) const { return gateways_[g].board->status(); }
   node_actor node(std::uint32_t index) const { return nodes_[index]; }
+  std::uint32_t processes() const { return processes_; }  // the number of the newest one
   gateway_actor gateway_handle(std::uint32_t g) const { return gateways_[g].actor; }
   const runtime::scheduler_stats& stats() const { return stats_; }
   const std::vector<std::string>& lines() const { return lines_; }
@@ -106,6 +108,7 @@ class sim_cluster {
   std::vector<std::string> lines_;
   std::vector<int> exits_;
   int runners_made_ = 0;
+  std::uint32_t processes_ = 0;
 };
 
 }  // namespace dinfer::actors::tests

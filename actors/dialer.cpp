@@ -121,9 +121,11 @@ caf::result<directory_actor> dialer::connect(const dial& message) {
                                       where + " is not the first node of a cluster like this one",
                                       {}}));
           },
-          [promise, where](const caf::error& why) mutable {
+          [this, promise, where](const caf::error& why) mutable {
             auto e = from_caf(why);
             e.message = where + ": " + e.message;
+            if (setup_.own == nullptr && why == caf::sec::disconnect_during_handshake)
+              e.message += "; if it speaks TLS, this node needs [security] tls_ca_file too";
             promise.deliver(to_caf(e));
           });
   return promise;

@@ -75,18 +75,15 @@ class tls_policy {
     return rw_state::success;
   }
 
-  // Whether bytes that no poll will tell of are enough for the reader.
-  bool must_read_more(native_socket, std::size_t threshold) const {
-    const auto there = over_->session.decrypted();
-    return there > 0 && there >= threshold;
-  }
+  bool must_read_more(native_socket, std::size_t) const { return over_->session.buffered(); }
 
  private:
-  // Strangers may come in any number; a line a second is enough to see why.
+  // Strangers may come in any number; a line a second is enough to see why. One that only tried the
+  // port is none.
   rw_state refuse(const error& why) const {
     static std::chrono::steady_clock::time_point next;
     const auto now = std::chrono::steady_clock::now();
-    if (now >= next) {
+    if (why.code == errc::mismatch && now >= next) {
       next = now + between_complaints;
       DINFER_LOG_WARN("connection with {} refused: {}", peer_of(over_->socket), why.message);
     }

@@ -26,7 +26,6 @@ result<stream> stream::open(descriptor socket, std::shared_ptr<const tls_identit
   stream out(std::move(socket));
   if (own == nullptr) return out;
   DINFER_TRY(out.tls_, tls_session::open(std::move(own), out.fd(), side));
-  out.tls_->read_ahead();
   return out;
 }
 

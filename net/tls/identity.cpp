@@ -93,16 +93,11 @@ tl::unexpected<error> distrust(X509_STORE_CTX* of, const named_file& own, const 
       return at_fault.wrong(
           "not made for both ends of TLS (extendedKeyUsage serverAuth and clientAuth); dinfer "
           "certs makes one that is");
-    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
-    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
-    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
-    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
-    case X509_V_ERR_CERT_SIGNATURE_FAILURE:
+    default:
+      if (!of_another_authority(code)) return at_fault.wrong(X509_verify_cert_error_string(code));
       return own.wrong(fmt::format(
           "not signed by the CA in {}; all certificates of a cluster come from its one CA",
           ca.path));
-    default:
-      return at_fault.wrong(X509_verify_cert_error_string(code));
   }
 }
 
@@ -126,7 +121,8 @@ void restrict_context(SSL_CTX* context) {
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets(context, 0);
   SSL_CTX_set_max_cert_list(context, largest_chain);
-  SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE);
+  SSL_CTX_set_read_ahead(context, 1);
+  SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_NO_AUTO_CHAIN);
 }
 
 }  // namespace

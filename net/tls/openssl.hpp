@@ -45,6 +45,14 @@ inline std::string openssl_reason() {
   return text != nullptr ? text : "unknown error";
 }
 
+// Whether OpenSSL does not trust a certificate because another CA signed it.
+inline bool of_another_authority(int code) {
+  return code == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
+         code == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE ||
+         code == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT ||
+         code == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN || code == X509_V_ERR_CERT_SIGNATURE_FAILURE;
+}
+
 inline std::time_t unix_time(const ASN1_TIME* from) {
   std::tm parts{};
   return ASN1_TIME_to_tm(from, &parts) == 1 ? ::timegm(&parts) : 0;

@@ -125,17 +125,16 @@ result<std::size_t> tls_session::write_some(std::span<const std::byte> from) {
   return put;
 }
 
-std::size_t tls_session::decrypted() const noexcept {
-  return static_cast<std::size_t>(SSL_pending(ssl_.get()));
-}
-
-void tls_session::read_ahead() noexcept { SSL_set_read_ahead(ssl_.get(), 1); }
+bool tls_session::buffered() const noexcept { return SSL_has_pending(ssl_.get()) == 1; }
 
 error tls_session::failure(int code) const {
   if (const auto verdict = SSL_get_verify_result(ssl_.get()); verdict != X509_V_OK) {
     ERR_clear_error();
     return {errc::mismatch,
-            std::string("its certificate is refused: ") + X509_verify_cert_error_string(verdict),
+            std::string("its certificate is refused: ") +
+                (of_another_authority(static_cast<int>(verdict))
+                     ? "not signed by our CA"
+                     : X509_verify_cert_error_string(verdict)),
             {}};
   }
   if (code == SSL_ERROR_SSL) return protocol_failure(proven_);

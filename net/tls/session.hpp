@@ -36,10 +36,9 @@ class tls_session {
   result<std::size_t> write_some(std::span<const std::byte> from);
   static constexpr std::size_t record_bytes = 16 << 10;
 
-  // What read_some gives without a look at the socket. Others may poll the socket meanwhile, so
-  // unless read_ahead() is called, no more than one record is taken from it at a time.
-  std::size_t decrypted() const noexcept;
-  void read_ahead() noexcept;
+  // Whether bytes were taken from the socket that read_some has not given yet. A poll of the socket
+  // does not tell of them: read until read_some gives 0.
+  bool buffered() const noexcept;
 
  private:
   struct freer {

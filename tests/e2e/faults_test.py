@@ -164,10 +164,10 @@ def near(now, then):
     return now[1:] == then[1:] and now[0] < then[0] * 1.10 + 4096
 
 
-def run(folder, parallel, repetitions, tokens):
+def run(folder, parallel, repetitions, tokens, tls):
     kinds = ["kill, back at once", "kill", "freeze"]
     rows = {kind: [] for kind in kinds}
-    with Cluster([[], ["cpu:0"], ["cpu:0"]], model={"path": folder, "format": "random"}, parallel=parallel,
+    with Cluster([[], ["cpu:0"], ["cpu:0"]], tls=tls, model={"path": folder, "format": "random"}, parallel=parallel,
                  scheduler={"max_num_seqs": STREAMS}, cache={"blocks": 8192}, cpu={"threads": 1},
                  log={"level": "warn"}) as cluster:
         cluster.wait_ready()
@@ -246,11 +246,12 @@ def main():
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=1000)
     parser.add_argument("--pipeline", action="store_true", help="two stages instead of two shards of one")
+    parser.add_argument("--tls", action="store_true", help="nodes speak TLS, ranks over TCP as well")
     args = parser.parse_args()
     parallel = {"tensor_parallel_size": 1, "pipeline_parallel_size": 2} if args.pipeline else {"tensor_parallel_size": 2}
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "config.json").write_text(json.dumps(CONFIG))
-        expected = run(folder, parallel, args.repetitions, args.tokens)
+        expected = run(folder, parallel, args.repetitions, args.tokens, args.tls)
         isolated(folder, parallel, expected)
     return 0
 

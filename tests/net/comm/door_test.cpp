@@ -5,6 +5,7 @@
 #include "net/comm/card.hpp"
 #include "net/comm/socket.hpp"
 #include "tests/net/comm/group.hpp"
+#include "tests/net/tls/certificates.hpp"
 #include "tests/support/catch.hpp"
 
 #include <thread>
@@ -71,8 +72,38 @@ TEST_CASE("a connection without the right nonce is closed within a second", "[co
   }
 }
 
+TEST_CASE("with certificates the right nonce alone opens nothing", "[comm][tls]") {
+  const auto transport = rank_transport({2, transport_choice::tcp, false, 1000ms, true}, 0);
+  const auto card = net::read_card(*transport->card());
+  REQUIRE(card);
+  const auto deadline = net::clock::now() + 2000ms;
+  net::greeting hello;
+  hello.secret = card->secret;
+  SECTION("without TLS") {
+    auto socket = stranger(*card);
+    REQUIRE(socket.write_all(&hello, sizeof hello, deadline));
+    CHECK(closed_after(std::move(socket)) >= 0);
+  }
+  SECTION("silent") {
+    const auto after = closed_after(stranger(*card));
+    CHECK(after >= 0);
+    CHECK(after < 1500);
+  }
+  SECTION("with another cluster's certificate") {
+    auto made = net::connect_tcp(card->address, card->port, deadline);
+    REQUIRE(made);
+    auto over =
+        net::stream::open(std::move(*made), test_cluster().identity("a"), net::tls_side::client);
+    REQUIRE(over);
+    const auto met = over->shake_hands(deadline);
+    REQUIRE_FALSE(met);
+    CHECK(met.error().code == errc::mismatch);
+  }
+}
+
 TEST_CASE("a crowd of strangers does not keep a group from meeting", "[comm]") {
-  const group_options options{2, transport_choice::tcp, false, std::chrono::seconds(10)};
+  const bool tls = GENERATE(false, true);
+  const group_options options{2, transport_choice::tcp, false, std::chrono::seconds(10), tls};
   const auto one = rank_transport(options, 0), other = rank_transport(options, 1);
   const std::vector<std::string> cards{*one->card(), *other->card()};
   const auto card = net::read_card(cards[0]);

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 
 namespace dinfer::tests {
 namespace {
@@ -96,6 +98,19 @@ TEST_CASE("files that cannot be used are refused with key, file and remedy", "[t
     CHECK_THAT(refusal(old.node("a")),
                Contains("security.tls_ca_file") && Contains("ca.crt: expired on 20"));
   }
+}
+
+TEST_CASE("one file may hold two CAs while a cluster changes from one to the other", "[tls]") {
+  const test_cluster before, after;
+  auto files = before.node("a");
+  std::ifstream one(before.folder().path("ca.crt")), other(after.folder().path("ca.crt"));
+  std::ostringstream both;
+  both << one.rdbuf() << other.rdbuf();
+  files.tls_ca_file = before.folder().write("both.crt", both.str());
+  CHECK(net::tls_identity::load(files, "a"));
+  auto newer = after.node("a");
+  newer.tls_ca_file = files.tls_ca_file;
+  CHECK(net::tls_identity::load(newer, "a"));
 }
 
 TEST_CASE("files that are replaced later change nothing", "[tls]") {

@@ -121,6 +121,7 @@ void supervisor::lose_node(std::size_t index, const std::string& why) {
   const auto& node = setup_.config->nodes[index];
   const auto ranks = forget_node(index);
   fault what{{errc::peer_lost, fmt::format("node {} is lost: {}", node.name, why), {}}, node.name};
+  what.left = true;
   if (ranks.empty()) return say(setup_.on_progress, what.why.message);
   what.why.message = fmt::format("node {} ({}) is lost: {}", node.name, ranks, why);
   if (node.parent.empty()) return fail(what);
@@ -143,7 +144,7 @@ void supervisor::lose_child(const child_ended& message) {
   const auto ranks = forget_node(message.index);
   if (ranks.empty()) return say(setup_.on_progress, words);
   words = fmt::format("node {} ({}) is lost: {}", node.name, ranks, message.how);
-  fail({{errc::peer_lost, words, {}}, node.name, message.how});
+  fail({{errc::peer_lost, words, {}}, node.name, message.how, {}, true});
 }
 
 void supervisor::join_gateway(std::uint32_t index, const gateway_actor& gateway) {
@@ -229,7 +230,8 @@ void supervisor::fail(const fault& what) {
   if (phase_ == phase::ended || phase_ == phase::waiting) return;
   const auto why = what.why;
   const bool forming = phase_ == phase::forming;
-  if (!forming && now(self_) - serving_since_ > stable_time) failures_ = 0;
+  // Whoever keeps a node starts it again, not too often: its end is no failure to serve.
+  if (!forming && (what.left || now(self_) - serving_since_ > stable_time)) failures_ = 0;
   ++attempt_;
   held_fault_.reset();
   phase_ = phase::waiting;

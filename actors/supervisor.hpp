@@ -53,6 +53,7 @@ class supervisor {
   struct rank_state {
     shard_actor shard;
     bool loaded = false;
+    bool fresh = false;                 // in this attempt
     std::uint64_t done = 0, total = 0;  // bytes of weights
   };
   enum class phase { waiting, forming, serving, ended };
@@ -61,6 +62,7 @@ class supervisor {
     std::string node = {};                  // that is to blame; empty: no single one
     std::string cause = {};                 // empty: the error's code
     std::optional<std::size_t> child = {};  // a node whose parent may yet tell how it ended
+    bool left = false;                      // the node is gone; the others are as they were
   };
 
   // Who is there.
@@ -88,6 +90,7 @@ class supervisor {
   void start_scheduler();
   void spawn_scheduler(runtime::scheduler_config config);
   void note_phases(const shard_ready& ready);
+  void end_phase(const char* phase_name, clock_time since);
   void say_phases();
   void serve();
   // Asks every rank of `who`; `take(rank, answer)` for each, `next()` after the last. An error ends
@@ -117,7 +120,7 @@ class supervisor {
   std::uint64_t attempt_ = 1;
   std::uint32_t epoch_ = 0, failures_ = 0;  // failures in a row, without a stable time between
   bool served_ = false, resting_ = false, probing_ = false, draining_ = false;
-  clock_time waiting_since_, serving_since_;
+  clock_time waiting_since_, connecting_since_, serving_since_;
   std::string missing_said_;
   std::optional<fault> held_fault_;  // while serving, until the next form_tick
   std::string last_fault_;           // until the engine serves again
@@ -128,7 +131,7 @@ class supervisor {
   std::vector<rank_state> ranks_;
   std::vector<cache_offer> offers_;
   std::vector<std::uint32_t> blocks_;  // of each KV group
-  std::vector<phase_word> phases_;     // of this start, on the slowest rank
+  std::vector<phase_word> phases_;     // of this attempt, on the slowest rank that loads in it
   std::vector<std::string> cards_;
   std::vector<stage_actor> stages_;
   scheduler_actor scheduler_;

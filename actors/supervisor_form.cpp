@@ -79,6 +79,8 @@ void supervisor::form() {
 }
 
 void supervisor::plan() {
+  phases_.clear();
+  end_phase("nodes", waiting_since_);
   announce(net::engine_state::loading, "planning", {});
   if (!plan_) {
     std::vector<runtime::host_facts> hosts;
@@ -103,7 +105,7 @@ void supervisor::spawn_shards() {
                    order_of(*plan_, rank), fault_sink_actor{me<supervisor_actor>(self_)});
       },
       [this](std::size_t rank, const shard_actor& shard) {
-        ranks_[rank] = {shard, false, 0, 0};
+        ranks_[rank] = {shard};
         watch_.on_down(shard, [this, rank](const caf::error& why) {
           ranks_[rank] = {};
           hold(fault_of(rank, {errc::device_lost, "the shard is gone: " + text_of(why), {}}));
@@ -124,7 +126,7 @@ void supervisor::load() {
         return ask(self_, ranks_[rank].shard, startup_left(), load_shard{});
       },
       [this](std::size_t rank, const shard_loaded& done) {
-        ranks_[rank].loaded = true;
+        ranks_[rank].loaded = ranks_[rank].fresh = true;
         say(setup_.on_progress,
             fmt::format("{}: {:.1f} MiB of weights ({} bytes, {} of them replicated) in {} ms",
                         rank_words(*setup_.config, *plan_, rank),
@@ -166,6 +168,7 @@ void supervisor::size() {
 
 void supervisor::exchange_cards() {
   announce(net::engine_state::loading, "connecting devices", {});
+  connecting_since_ = now(self_);
   cards_.assign(ranks_.size(), {});
   gather<shard_card>(
       all_ranks(),
@@ -188,6 +191,7 @@ void supervisor::connect() {
 }
 
 void supervisor::spawn_stages() {
+  end_phase("connect", connecting_since_);
   // A stage has a part on every node that holds one of its ranks; any of them stands for the part.
   std::set<std::pair<std::uint32_t, std::int32_t>> parts;
   std::vector<std::size_t> who;
@@ -213,7 +217,6 @@ void supervisor::start_scheduler() {
   auto config = scheduler_config_of(*setup_.config, *plan_, offers_, epoch_);
   if (!config) return fail({config.error()});
   config->max_in_flight = plan_->stages + setup_.steps_ahead;
-  phases_.clear();
   start_cache order;
   order.epoch = epoch_;
   for (const auto& group : config->groups) order.blocks.push_back(group.blocks);
@@ -224,7 +227,10 @@ void supervisor::start_scheduler() {
       [this, order](std::size_t rank) {
         return ask(self_, ranks_[rank].shard, startup_left(), order, scheduler_);
       },
-      [this](std::size_t, const shard_ready& ready) { note_phases(ready); }, [this] { serve(); });
+      [this](std::size_t rank, const shard_ready& ready) {
+        if (std::exchange(ranks_[rank].fresh, false)) note_phases(ready);
+      },
+      [this] { serve(); });
 }
 
 void supervisor::spawn_scheduler(runtime::scheduler_config config) {
@@ -248,10 +254,14 @@ void supervisor::note_phases(const shard_ready& ready) {
   }
 }
 
+void supervisor::end_phase(const char* phase_name, clock_time since) {
+  const auto took = std::chrono::duration_cast<milliseconds>(now(self_) - since);
+  phases_.push_back({phase_name, static_cast<std::uint32_t>(took.count())});
+}
+
 // How long each phase took; "all" is from when the nodes were waited for.
 void supervisor::say_phases() {
-  const auto all = std::chrono::duration_cast<milliseconds>(serving_since_ - waiting_since_);
-  phases_.push_back({"all", static_cast<std::uint32_t>(all.count())});
+  end_phase("all", waiting_since_);
   std::string line;
   for (const auto& part : phases_) {
     const double seconds = part.ms / 1e3;

@@ -313,6 +313,21 @@ TEST_CASE("a group that always fails gives up and says so") {
   CHECK(cluster.said("gave up after 6 failures in a row; the last: rank 0"));
 }
 
+TEST_CASE("a node may leave and come back any number of times, and the others keep their weights") {
+  sim_cluster cluster({.nodes = 2, .pipeline_parallel_size = 2});
+  cluster.start();
+  const int made = cluster.runners_made();
+  for (int i = 1; i <= 10; ++i) {
+    cluster.kill_node(1);
+    cluster.pass(milliseconds(100));
+    cluster.restart_node(1);
+    cluster.pass(milliseconds(1500));
+    check_serves(cluster);
+    CHECK(cluster.runners_made() == made + i);
+  }
+  CHECK(cluster.exits().empty());
+}
+
 TEST_CASE("nodes that do not come back end the cluster after the start-up limit") {
   sim_cluster cluster({.nodes = 2, .pipeline_parallel_size = 2});
   cluster.start();

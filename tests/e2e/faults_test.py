@@ -164,10 +164,10 @@ def near(now, then):
     return now[1:] == then[1:] and now[0] < then[0] * 1.10 + 4096
 
 
-def run(folder, parallel, repetitions, tokens, tls):
+def run(model, devices, parallel, repetitions, tokens, tls):
     kinds = ["kill, back at once", "kill", "freeze"]
     rows = {kind: [] for kind in kinds}
-    with Cluster([[], ["cpu:0"], ["cpu:0"]], tls=tls, model={"path": folder, "format": "random"}, parallel=parallel,
+    with Cluster([[], *([device] for device in devices)], tls=tls, model=model, parallel=parallel,
                  scheduler={"max_num_seqs": STREAMS}, cache={"blocks": 8192}, cpu={"threads": 1},
                  log={"level": "warn"}) as cluster:
         cluster.wait_ready()
@@ -185,7 +185,7 @@ def run(folder, parallel, repetitions, tokens, tls):
             rows[kind].append(fault(cluster, kind, expected))
         until(lambda: all(near(a, b) for a, b in zip(idle(), start)), 10,
               f"survivors are as before: {start} then {idle()}", cluster, 0.2)
-        end = idle()
+        end, cluster_log = idle(), cluster.logs[0].read_text(errors="replace")
     print(f"{parallel}: {STREAMS} streams of {tokens} tokens, {repetitions} faults")
     print(f"  {'':20} {'noticed':>17} {'last stream told':>17} {'ready again':>17}  streams that went on")
     for kind, results in rows.items():
@@ -193,6 +193,7 @@ def run(folder, parallel, repetitions, tokens, tls):
             cells = [f"{statistics.median(c):7.2f} {max(c):7.2f} s" for c in list(zip(*results))[:3]]
             print(f"  {kind:20} " + " ".join(f"{c:>17}" for c in cells) +
                   f"  {sum(r[3] for r in results)} of {STREAMS * len(results)}")
+    print("  the last", re.findall(r"start: .*", cluster_log)[-1])
     for name, a, b in zip(("first node", "other worker"), start, end):
         print(f"  {name}: RSS {a[0]} -> {b[0]} KiB, files {a[1]} -> {b[1]}, threads {a[2]} -> {b[2]}", flush=True)
     return expected
@@ -209,10 +210,9 @@ def children_of(pid):
     return out
 
 
-def isolated(folder, parallel, expected):
+def isolated(model, devices, parallel, expected):
     """A process for each device: the same tokens; a child that dies is started again and streams go on; none is orphaned."""
-    with Cluster([["cpu:0", "cpu:1"]], model={"path": folder, "format": "random"},
-                 parallel={**parallel, "isolation": "process"}, scheduler={"max_num_seqs": STREAMS},
+    with Cluster([devices], model=model, parallel={**parallel, "isolation": "process"}, scheduler={"max_num_seqs": STREAMS},
                  health={"timeout_ms": 10_000, "resume_timeout_ms": 10_000},  # nothing here is silent
                  cache={"blocks": 8192}, cpu={"threads": 1}, log={"level": "warn"}) as cluster:
         cluster.wait_ready()
@@ -246,13 +246,15 @@ def main():
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=1000)
     parser.add_argument("--pipeline", action="store_true", help="two stages instead of two shards of one")
+    parser.add_argument("--devices", nargs=2, default=["cpu:0", "cpu:1"])
     parser.add_argument("--tls", action="store_true", help="nodes speak TLS, ranks over TCP as well")
     args = parser.parse_args()
     parallel = {"tensor_parallel_size": 1, "pipeline_parallel_size": 2} if args.pipeline else {"tensor_parallel_size": 2}
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "config.json").write_text(json.dumps(CONFIG))
-        expected = run(folder, parallel, args.repetitions, args.tokens, args.tls)
-        isolated(folder, parallel, expected)
+        model = {"path": folder, "format": "random", "dtype": "float32"}  # in which a row's bits know no batch
+        expected = run(model, args.devices, parallel, args.repetitions, args.tokens, args.tls)
+        isolated(model, args.devices, parallel, expected)
     return 0
 
 

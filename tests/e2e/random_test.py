@@ -49,7 +49,7 @@ def main():
                 status, text = cluster.request(path, body)
                 assert status == 400 and "tokeniser" in text, (path, status, text)
             metrics = cluster.get("/metrics")[1]
-            for phase in ("http", "headers", "open_device", "weights", "cache", "all"):
+            for phase in ("http", "nodes", "connect", "headers", "open_device", "weights", "cache", "all"):
                 assert f'dinfer_start_seconds{{phase="{phase}"}}' in metrics, (phase, metrics)
         with served(str(folder), tokenizer=MODEL) as cluster:
             same = answer(cluster)

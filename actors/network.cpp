@@ -17,10 +17,10 @@
 #include <caf/io/network/doorman_impl.hpp>
 #include <caf/io/network/stream_impl.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <functional>
-#include <span>
 #include <utility>
 #include <vector>
 
@@ -81,9 +81,9 @@ class tls_policy {
   // Strangers may come in any number; a line a second is enough to see why. One that only tried the
   // port is none.
   rw_state refuse(const error& why) const {
-    static std::chrono::steady_clock::time_point next;
+    static std::atomic<std::chrono::steady_clock::time_point> next{};
     const auto now = std::chrono::steady_clock::now();
-    if (why.code == errc::mismatch && now >= next) {
+    if (why.code == errc::mismatch && now >= next.load()) {
       next = now + between_complaints;
       DINFER_LOG_WARN("connection with {} refused: {}", peer_of(over_->socket), why.message);
     }

@@ -54,6 +54,7 @@ using shard_actor = actor_of<                 //
     caf::result<cache_offer>(size_cache),     // how many blocks fit
     caf::result<shard_card>(open_card),       // how peers reach it
     caf::result<shard_ready>(connect_shard),  // meets all others
+    caf::result<links_checked>(check_links),  // measures its links, and holds no model
     caf::result<shard_ready>(start_cache, scheduler_actor),  // steps of this epoch may follow
     caf::result<void>(run_step)>;                            // in order, never skipped; no answer
 
@@ -126,6 +127,8 @@ DINFER_MESSAGE(cache_offer)
 DINFER_MESSAGE(open_card)
 DINFER_MESSAGE(shard_card)
 DINFER_MESSAGE(connect_shard)
+DINFER_MESSAGE(check_links)
+DINFER_MESSAGE(links_checked)
 DINFER_MESSAGE(start_cache)
 DINFER_MESSAGE(shard_ready)
 DINFER_MESSAGE(load_progress)

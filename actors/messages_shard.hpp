@@ -46,6 +46,17 @@ struct connect_shard {
     return f("connect_shard", named{"cards", x.cards}, named{"deadline_ms", x.deadline_ms});
   }
 };
+struct check_links {  // instead of connect_shard, when the cluster is checked before it serves
+  std::vector<std::string> cards;  // by rank
+  std::uint32_t deadline_ms = 0;
+  static auto fields(auto& x, auto&& f) {
+    return f("check_links", named{"cards", x.cards}, named{"deadline_ms", x.deadline_ms});
+  }
+};
+struct links_checked {
+  std::string report;  // runtime::rank_check, encoded
+  static auto fields(auto& x, auto&& f) { return f("links_checked", named{"report", x.report}); }
+};
 struct start_cache {
   std::vector<std::uint32_t> blocks;
   std::uint32_t epoch = 0;

@@ -136,8 +136,10 @@ result<void> node_process::impl::start() {
   system = std::make_unique<caf::actor_system>(*settings);
   system->await_actors_before_shutdown(false);
   clock.resume();
-  for (const auto& [index, section] : gateways_of(*config, options.node_index))
-    DINFER_CHECK(start_gateway(index, section, head.served));
+  if (!options.on_check) {
+    for (const auto& [index, section] : gateways_of(*config, options.node_index))
+      DINFER_CHECK(start_gateway(index, section, head.served));
+  }
   end_phase("http");
   if (config->nodes.size() > 1) {
     network = spawn_network(*system, parts.own);
@@ -179,7 +181,7 @@ void node_process::impl::spawn_first(const hello& ours) {
   supervisor = spawn_state<actors::supervisor>(
       *system, false,
       supervisor_setup{config, options.parts.make_plan, dialer, true, options.parts.steps_ahead,
-                       on_stats, options.parts.on_phase, options.parts.on_fault,
+                       on_stats, options.parts.on_phase, options.parts.on_fault, options.on_check,
                        options.on_progress, options.on_plan, options.on_ready, options.on_error});
   directory =
       spawn_state<actors::directory>(*system, false, directory_setup{config, ours, supervisor});
@@ -236,6 +238,7 @@ void node_process::impl::keep_children() {
   const std::lock_guard lock(mutex);
   keeper = std::make_unique<child_keeper>(std::move(commands), [this](const child_end& end) {
     const auto index = children[end.child];
+    if (options.on_check && end.how.starts_with("exit code")) return;  // told why, and not again
     say(end.how == "exit code 0" ? options.on_progress : options.on_error,
         fmt::format("the process of node {} ended: {}; it is started again in {} ms",
                     config->nodes[index].name, end.how, end.again.count()));

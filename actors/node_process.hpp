@@ -38,6 +38,9 @@ struct node_options {
   // Program and arguments of this process, if it shall keep processes for its children; each is
   // started with "--node" and its name at the end.
   std::vector<std::string> command;
+  // Set: the cluster checks devices and links, ends, and serves nothing (check_parts.hpp). Called
+  // on the first node with the table of what was found, from an actor's thread.
+  std::function<void(const std::string&)> on_check;
   // Lines for a person, from the actors' threads; may be empty.
   std::function<void(const std::string&)> on_progress;  // phases, missing nodes, loading
   std::function<void(const std::string&)> on_plan;      // the plan's text, on the first node

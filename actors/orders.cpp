@@ -40,17 +40,24 @@ std::vector<std::int64_t> flatten(const runtime::rank_layout& l) {
 
 }  // namespace
 
+std::string at_address(const cluster_config& config, std::size_t node) {
+  const auto& section = config.nodes[node];
+  return section.port == 0 ? "" : fmt::format(" at {}:{}", section.address, section.port);
+}
+
 result<void> admit(const hello& ours, const hello& theirs, const cluster_config& config) {
+  const bool known = theirs.index < config.nodes.size();
+  const auto who = known ? theirs.node + at_address(config, theirs.index) : theirs.node;
   const auto refuse = [&](std::string_view what, std::string_view there, std::string_view here) {
     return fail(errc::mismatch,
-                fmt::format("node {} was refused by {}: {} is \"{}\" there and \"{}\" here",
-                            theirs.node, ours.node, what, there, here),
+                fmt::format("node {} was refused by {}: {} is \"{}\" there and \"{}\" here", who,
+                            ours.node, what, there, here),
                 std::string(what));
   };
   if (theirs.protocol != ours.protocol)
     return refuse("protocol", std::to_string(theirs.protocol), std::to_string(ours.protocol));
   if (theirs.build != ours.build) return refuse("build", theirs.build, ours.build);
-  if (theirs.index >= config.nodes.size() || config.nodes[theirs.index].name != theirs.node)
+  if (!known || config.nodes[theirs.index].name != theirs.node)
     return fail(errc::mismatch,
                 fmt::format("node {} was refused by {}: the configuration here has no such node",
                             theirs.node, ours.node),

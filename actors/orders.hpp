@@ -38,6 +38,9 @@ result<runtime::scheduler_config> scheduler_config_of(const cluster_config& conf
 // "rank 3 (stage 1, node b, cpu:0)"
 std::string rank_words(const cluster_config& config, const cluster_plan& plan, std::size_t rank);
 
+// " at 10.0.0.2:4242"; nothing for a node that nobody dials.
+std::string at_address(const cluster_config& config, std::size_t node);
+
 // Who holds a step up, from what the nodes reported; ranks of nodes that gave no report are named
 // as silent.
 std::string overdue_words(const cluster_config& config, const cluster_plan& plan,

@@ -191,17 +191,11 @@ result<cluster_plan> plan_model(const cluster_config& config,
 
 result<std::unique_ptr<runtime::runner>> make_real_runner(
     const runtime::runner_options& options, const node_section& here, const cluster_config& config,
-    std::shared_ptr<const net::tls_identity> own_identity) {
-  net::cpu_transport_options wires;
-  wires.address = here.address;
-  wires.choice = config.cpu.transport;
-  wires.timeout = options.collective_timeout;
-  wires.name = here.name + "/" + options.device;
-  wires.own = std::move(own_identity);
+    std::shared_ptr<const net::tls_identity> identity) {
   auto own = options;
   if (options.device.starts_with("cuda:"))
     own.device_options.tuning_directory = runtime::tuning_directory(config);
-  return runtime::make_model_runner(own, net::make_cpu_transport(wires));
+  return runtime::make_model_runner(own, make_wires(options, here, config, std::move(identity)));
 }
 
 // A gauge for each phase of a start.
@@ -262,6 +256,18 @@ std::function<void(const runtime::scheduler_stats&)> feed_metrics(
 }
 
 }  // namespace
+
+std::unique_ptr<runtime::transport> make_wires(const runtime::runner_options& options,
+                                               const node_section& here,
+                                               const cluster_config& config) {
+  net::cpu_transport_options wires;
+  wires.address = here.address;
+  wires.choice = config.cpu.transport;
+  wires.timeout = options.collective_timeout;
+  wires.name = here.name + "/" + options.device;
+  wires.own = std::move(own);
+  return net::make_cpu_transport(wires);
+}
 
 node_parts default_parts(const cluster_config& config,
                          std::shared_ptr<runtime::metrics_registry> metrics,

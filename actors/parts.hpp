@@ -99,6 +99,12 @@ struct node_parts {
   std::shared_ptr<const net::tls_identity> own;  // for TLS with other nodes; null: without
 };
 
+// The wires between ranks whose devices have none of their own, for a rank on node `here`.
+std::unique_ptr<runtime::transport> make_wires(const runtime::runner_options& options,
+                                               const node_section& here,
+                                               const cluster_config& config,
+                                               std::shared_ptr<const net::tls_identity> own);
+
 // The real parts: "fake:N" devices run the fake runner, all others the model's with the CPU's
 // transport; gateways serve HTTP with `metrics`. Reads no file.
 node_parts default_parts(const cluster_config& config,

@@ -38,6 +38,7 @@ shard_actor::behavior_type shard::make_behavior() {
       [this](const size_cache&) { return answer(size()); },
       [this](const open_card&) { return answer(card()); },
       [this](const connect_shard& order) { return answer(connect(order)); },
+      [this](const check_links& order) { return answer(check(order)); },
       [this](const start_cache& order, const scheduler_actor& scheduler) {
         return answer(start(order, scheduler));
       },
@@ -85,6 +86,12 @@ result<void> shard::connect(const connect_shard& order) {
   DINFER_CHECK(check_loaded("connect_shard"));
   epoch_ = 0;  // a late step of the group before must not run on the new connections
   return runner_->connect(order.cards, milliseconds(order.deadline_ms));
+}
+
+result<links_checked> shard::check(const check_links& order) {
+  DINFER_CHECK(check_loaded("check_links"));
+  DINFER_TRY(auto report, runner_->check(order.cards, milliseconds(order.deadline_ms)));
+  return links_checked{std::move(report)};
 }
 
 result<shard_ready> shard::start(const start_cache& order, const scheduler_actor& scheduler) {

@@ -39,6 +39,7 @@ class shard {
   result<cache_offer> size();
   result<shard_card> card();
   result<void> connect(const connect_shard& order);
+  result<links_checked> check(const check_links& order);
   result<shard_ready> start(const start_cache& order, const scheduler_actor& scheduler);
   void run(const run_step& order);
 

@@ -243,7 +243,8 @@ void supervisor::fail(const fault& what) {
   if (what.child) end_frozen(*what.child);
   if (setup_.on_fault)
     setup_.on_fault(what.node, what.cause.empty() ? std::string(to_string(why.code)) : what.cause);
-  const bool hopeless = forming && permanent(why.code);  // said once, by the node that ends
+  const bool hopeless =
+      forming && (setup_.on_check || permanent(why.code));  // said once, by the node that ends
   if (!hopeless) say(setup_.on_error, why.message);
   if (scheduler_) tell(self_, scheduler_, interrupt_engine{why.message});
   announce(net::engine_state::dead, "starting over", why.message);

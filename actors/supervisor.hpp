@@ -8,6 +8,7 @@
 #include "actors/interfaces.hpp"
 #include "actors/orders.hpp"
 #include "actors/parts.hpp"
+#include "runtime/check/rank_check.hpp"
 
 #include <functional>
 #include <map>
@@ -29,6 +30,9 @@ struct supervisor_setup {
   std::function<void(const runtime::scheduler_stats&)> on_stats;
   std::function<void(const std::string& phase, double seconds)> on_phase;  // of a start
   std::function<void(const std::string& node, const std::string& cause)> on_fault;
+  // Set: devices and links are checked and no model is loaded; then the cluster ends. Called with
+  // the table of what was found.
+  std::function<void(const std::string&)> on_check;
   // Lines for a person; any may be empty.
   std::function<void(const std::string&)> on_progress, on_plan, on_ready, on_error;
 };
@@ -86,6 +90,8 @@ class supervisor {
   void size();
   void exchange_cards();
   void connect();
+  void check();
+  void end_check();
   void spawn_stages();
   void start_scheduler();
   void spawn_scheduler(runtime::scheduler_config config);
@@ -133,6 +139,7 @@ class supervisor {
   std::vector<std::uint32_t> blocks_;  // of each KV group
   std::vector<phase_word> phases_;     // of this attempt, on the slowest rank that loads in it
   std::vector<std::string> cards_;
+  std::vector<runtime::rank_check> checks_;
   std::vector<stage_actor> stages_;
   scheduler_actor scheduler_;
 };

@@ -47,7 +47,10 @@ void supervisor::gather(const std::vector<std::size_t>& who, Ask ask_one, Take t
         [this, rank, attempt = attempt_](const caf::error& why) {
           if (attempt != attempt_) return;
           auto e = from_caf(why);
-          e.message += " (" + notice_.stage + ")";
+          const auto node = plan_->ranks[rank].node;
+          e.message += fmt::format(" ({}, node {}{})", notice_.stage,
+                                   setup_.config->nodes[node].name,
+                                   at_address(*setup_.config, node));
           fail(fault_of(rank, std::move(e)));
         });
   }
@@ -115,7 +118,7 @@ void supervisor::spawn_shards() {
 }
 
 void supervisor::load() {
-  announce(net::engine_state::loading, "loading weights", {});
+  announce(net::engine_state::loading, setup_.on_check ? "opening devices" : "loading weights", {});
   percent_said_ = 0;
   std::vector<std::size_t> who;
   for (const auto rank : all_ranks())
@@ -127,17 +130,18 @@ void supervisor::load() {
       },
       [this](std::size_t rank, const shard_loaded& done) {
         ranks_[rank].loaded = ranks_[rank].fresh = true;
+        if (setup_.on_check) return;
         say(setup_.on_progress,
             fmt::format("{}: {:.1f} MiB of weights ({} bytes, {} of them replicated) in {} ms",
                         rank_words(*setup_.config, *plan_, rank),
                         static_cast<double>(done.weight_bytes) / (1 << 20), done.weight_bytes,
                         done.replicated_bytes, done.load_ms));
       },
-      [this] { size(); });
+      [this] { setup_.on_check ? exchange_cards() : size(); });
 }
 
 void supervisor::note_progress(const load_progress& message) {
-  if (phase_ != phase::forming || message.rank >= ranks_.size()) return;
+  if (phase_ != phase::forming || message.rank >= ranks_.size() || setup_.on_check) return;
   ranks_[message.rank].done = message.done;
   ranks_[message.rank].total = message.total;
   std::uint64_t done = 0, total = 0;
@@ -176,7 +180,7 @@ void supervisor::exchange_cards() {
         return ask(self_, ranks_[rank].shard, startup_left(), open_card{});
       },
       [this](std::size_t rank, const shard_card& answer) { cards_[rank] = answer.card; },
-      [this] { connect(); });
+      [this] { setup_.on_check ? check() : connect(); });
 }
 
 void supervisor::connect() {
@@ -188,6 +192,24 @@ void supervisor::connect() {
                    connect_shard{cards_, deadline});
       },
       [](std::size_t, const shard_ready&) {}, [this] { spawn_stages(); });
+}
+
+// Instead of connecting: every rank tries its links.
+void supervisor::check() {
+  announce(net::engine_state::loading, "checking links", {});
+  const auto deadline = setup_.config->health.collective_timeout_ms;
+  checks_.assign(ranks_.size(), {});
+  gather<links_checked>(
+      all_ranks(),
+      [this, deadline](std::size_t rank) {
+        return ask(self_, ranks_[rank].shard, startup_left(), check_links{cards_, deadline});
+      },
+      [this](std::size_t rank, const links_checked& answer) {
+        auto report = runtime::decode_rank_check(answer.report);
+        if (!report) return fail(fault_of(rank, std::move(report).error()));
+        checks_[rank] = std::move(*report);
+      },
+      [this] { end_check(); });
 }
 
 void supervisor::spawn_stages() {

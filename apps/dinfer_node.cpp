@@ -2,6 +2,7 @@
 // dinfer-node: one process of a cluster, or all of it. Parses the command, starts the node, turns
 // signals into drain and abort, and prints what a person wants to see: the plan, the address to
 // talk to, a line of figures.
+#include "actors/check_parts.hpp"
 #include "actors/node_process.hpp"
 #include "apps/options.hpp"
 #include "dinfer/version.hpp"
@@ -174,8 +175,7 @@ int print_plan(const node_command& command, const actors::node_parts& parts) {
     std::fprintf(stderr, "dinfer-node: %s\n", plan.error().message.c_str());
     return actors::exit_code_of(plan.error().code);
   }
-  std::printf("%s\n", command.action == node_action::plan ? plan->text.c_str()
-                                                          : "configuration and model are fine");
+  std::printf("%s\n", plan->text.c_str());
   return 0;
 }
 
@@ -195,7 +195,7 @@ std::vector<std::string> own_command(int argc, char** argv) {
   return out;
 }
 
-int serve(node_command command, actors::node_parts parts, std::vector<std::string> own_command) {
+int run(node_command command, actors::node_parts parts, std::vector<std::string> own_command) {
   console out;
   greet(out, command, parts.own.get());
   const std::chrono::milliseconds drain(command.config.health.shutdown_timeout_ms);
@@ -204,6 +204,12 @@ int serve(node_command command, actors::node_parts parts, std::vector<std::strin
   options.node_index = command.node_index;
   options.parts = std::move(parts);
   options.command = std::move(own_command);
+  if (command.action == node_action::check) {
+    options.on_check = [](const std::string& table) {
+      std::fputs(table.c_str(), stdout);
+      std::fflush(stdout);
+    };
+  }
   options.on_progress = [&](const std::string& line) { out.progress(line); };
   options.on_plan = [&](const std::string& text) { out.say(text); };
   options.on_ready = [&](const std::string& text) { out.say(text); };
@@ -238,9 +244,11 @@ int main_of(int argc, char** argv) {
   runtime::open_log(command.config.log.level, command.config.log.format == "json", node.name);
   auto metrics = std::make_shared<runtime::metrics_registry>();
   auto parts = actors::default_parts(command.config, metrics, std::move(*own));
-  const int code = command.action == node_action::run
-                       ? serve(std::move(command), std::move(parts), own_command(argc, argv))
-                       : print_plan(command, parts);
+  if (command.action == node_action::check)
+    parts = actors::check_parts(command.config, std::move(parts));
+  const int code = command.action == node_action::plan
+                       ? print_plan(command, parts)
+                       : run(std::move(command), std::move(parts), own_command(argc, argv));
   runtime::close_log();
   return code;
 }

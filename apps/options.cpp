@@ -78,7 +78,8 @@ void declare(CLI::App& app, raw_options& raw) {
       ->type_name("NAME")
       ->take_last();  // a node adds its children's to its own command line
   app.add_flag("--plan", raw.plan, "print who would hold what, and exit");
-  app.add_flag("--check", raw.check, "check configuration and model file, and exit");
+  app.add_flag("--check", raw.check,
+               "on every node: try devices and links before anything serves, and exit");
   for (const auto& setting : runtime::settings()) {
     auto help = setting.help;
     if (!setting.short_name.empty()) help += " (-" + setting.short_name + ")";

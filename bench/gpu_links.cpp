@@ -113,7 +113,7 @@ int main(int argc, char** argv) {
           device& own = *devices[static_cast<std::size_t>(rank)];
           const auto link = own.join_group({id, rank, 2, true, std::chrono::seconds(60)});
           side here(own, *link);
-          for (const std::int64_t kib : {8, 64, 1024, 8192, 65536}) here.run(kib * 1024);
+          for (const std::int64_t kib : {8, 64, 256, 1024, 2048, 8192, 65536}) here.run(kib * 1024);
         } catch (const device_error& e) {
           give_up(e.what());
         }

@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace dinfer::kernels {
 
@@ -34,6 +35,8 @@ class communicator {
 
   virtual std::int32_t rank() const noexcept = 0;
   virtual std::int32_t size() const noexcept = 0;
+  // What tensors travel on, for people: "shared memory", "TCP", "NCCL".
+  virtual std::string_view wires() const noexcept { return {}; }
 
   virtual void all_reduce(tensor inout) = 0;  // f32, bf16, f16: sum
   virtual void all_gather(tensor in,

@@ -3,12 +3,15 @@
 #include "kernels/device.hpp"
 
 #include "kernels/communicator.hpp"
+#include "kernels/device_software.hpp"
 
 namespace dinfer::kernels {
 
 buffer::~buffer() {
   if (owner_ != nullptr) owner_->release(data_, bytes_, kind_);
 }
+
+device_software device::software() const { return {}; }
 
 void device::begin_capture() {
   throw device_error(errc::unsupported, traits().name + ": this device records no graphs");

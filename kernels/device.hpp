@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // One compute device as the runner sees it: memory, copies, one stream of work, and the operations
 // of ops.hpp. A device belongs to one thread, which calls it in order; other threads touch it only
-// where a call says so. Failures of a device or collective throw `device_error`; the runner catches
-// it, in load, connect, execute and where it waits for an event, and nothing else does.
-//
-// On an asynchronous device (a GPU) calls return once the work is in the stream; what it wrote is
-// known when an event that was recorded after it has passed, or after synchronize().
+// where a call says so. Failures of a device or collective throw `device_error`; the runner alone
+// catches it, in load, connect, check, execute and where it waits for an event. On an asynchronous
+// device (a GPU) calls return once the work is in the stream; what it wrote is known when an event
+// that was recorded after it has passed, or after synchronize().
 #pragma once
 
 #include "dinfer/error.hpp"
@@ -36,6 +35,7 @@ class device_error : public std::runtime_error {
 class communicator;
 class device;
 class ops;
+struct device_software;  // device_software.hpp
 struct group_place;
 
 enum class memory_kind : std::uint8_t { device, host };
@@ -105,6 +105,7 @@ class device {
  public:
   virtual ~device() = default;
   virtual const device_traits& traits() const noexcept = 0;
+  virtual device_software software() const;
   // Of its memory, now.
   virtual std::uint64_t free_bytes() const { return traits().free_bytes; }
 

@@ -72,7 +72,7 @@ constexpr std::chrono::minutes step_deadline{10};  // a CPU may take its time
 bool on_cuda(const engine_options& options) { return options.device.starts_with("cuda:"); }
 
 std::uint32_t tokens_of_step(const engine_options& options) {
-  return runtime::batched_tokens(options.max_num_batched_tokens, on_cuda(options));
+  return runtime::batched_tokens(options.max_num_batched_tokens, on_cuda(options), 1);
 }
 
 runtime::runner_options runner_options_of(const engine_options& options) {

@@ -90,6 +90,12 @@ class runner {
   // only on the last stage's tp rank 0 (others: `result` with no sequences is not sent); an error
   // reaches every rank's sink once, and the runner is unusable until connect().
   virtual void execute(const step_plan& plan, const result_sink& sink) = 0;
+  // Of a runner that was made to check its device and its links (check/link_check.hpp), instead of
+  // all between load() and report(): what it found (encoded rank_check). `cards` as for connect().
+  virtual result<std::string> check(std::span<const std::string> /*cards*/,
+                                    std::chrono::milliseconds /*deadline*/) {
+    return fail(errc::unsupported, "this device has no links to check");
+  }
   virtual rank_report report() const = 0;
   virtual void abort() noexcept = 0;  // any thread: wakes a blocked collective
 };

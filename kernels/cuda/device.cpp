@@ -7,9 +7,11 @@
 #include "kernels/cuda/nccl.hpp"
 #include "kernels/cuda/nccl_communicator.hpp"
 #include "kernels/cuda/ops.hpp"
+#include "kernels/device_software.hpp"
 
 #include <chrono>
 #include <cstdio>
+#include <fstream>
 #include <optional>
 #include <thread>
 
@@ -21,6 +23,13 @@ constexpr int least_major = 8;  // bf16 tensor cores
 constexpr std::size_t allocation_alignment = 256;
 
 void use(int index) { check(cudaSetDevice(index), "choosing the GPU"); }
+
+// "580.159.04": of the kernel's module; CUDA itself knows the newest CUDA of a driver only.
+std::string driver_version() {
+  std::string version = "unknown";
+  std::ifstream("/sys/module/nvidia/version") >> version;
+  return version;
+}
 
 class cuda_event final : public event {
  public:
@@ -108,6 +117,14 @@ class cuda_device final : public device {
   cuda_device& operator=(const cuda_device&) = delete;
 
   const device_traits& traits() const noexcept override { return traits_; }
+  device_software software() const override {
+    int runtime = 0;
+    check(cudaRuntimeGetVersion(&runtime), "asking for CUDA's version");
+    const std::string nccl = nccl_version();
+    return {driver_version(),
+            "CUDA " + std::to_string(runtime / 1000) + "." + std::to_string(runtime % 1000 / 10),
+            nccl.empty() ? "" : "NCCL " + nccl};
+  }
   std::uint64_t free_bytes() const override { return memory_of(index_).free_bytes; }
 
   buffer allocate(std::size_t bytes, bool zeroed) override {

@@ -38,6 +38,7 @@ opened_library open_library() {
           std::string("libnccl.so.2 has no ") + name + "; version 2.18 or later is needed";
   };
   nccl_functions& f = out.functions;
+  take(f.get_version, "ncclGetVersion");
   take(f.get_unique_id, "ncclGetUniqueId");
   take(f.init_rank, "ncclCommInitRankConfig");
   take(f.abort, "ncclCommAbort");
@@ -54,12 +55,16 @@ opened_library open_library() {
   return out;
 }
 
+const opened_library& library() {
+  static const opened_library opened = open_library();
+  return opened;
+}
+
 }  // namespace
 
 const nccl_functions& nccl() {
-  static const opened_library library = open_library();
-  if (!library.failure.empty()) throw device_error(errc::unavailable, library.failure);
-  return library.functions;
+  if (!library().failure.empty()) throw device_error(errc::unavailable, library().failure);
+  return library().functions;
 }
 
 std::string nccl_failure(const char* what, ncclResult_t code, ncclComm_t of) {
@@ -68,6 +73,13 @@ std::string nccl_failure(const char* what, ncclResult_t code, ncclComm_t of) {
   if (noted != nullptr && *noted != '\0') text += std::string(": ") + noted;
   while (text.ends_with('\n')) text.pop_back();
   return text;
+}
+
+std::string nccl_version() {
+  int code = 0;  // 22809
+  if (!library().failure.empty() || nccl().get_version(&code) != ncclSuccess) return {};
+  return std::to_string(code / 10'000) + "." + std::to_string(code / 100 % 100) + "." +
+         std::to_string(code % 100);
 }
 
 std::string make_nccl_id() {

@@ -12,6 +12,7 @@
 namespace dinfer::kernels::cuda {
 
 struct nccl_functions {
+  decltype(&ncclGetVersion) get_version = nullptr;
   decltype(&ncclGetUniqueId) get_unique_id = nullptr;
   decltype(&ncclCommInitRankConfig) init_rank = nullptr;
   decltype(&ncclCommAbort) abort = nullptr;
@@ -32,6 +33,9 @@ const nccl_functions& nccl();
 
 // "all_reduce: unhandled system error: <what NCCL noted last>".
 std::string nccl_failure(const char* what, ncclResult_t code, ncclComm_t of);
+
+// "2.28.9"; empty where it could not be loaded.
+std::string nccl_version();
 
 // What names a new group to NCCL. Throws device_error.
 std::string make_nccl_id();

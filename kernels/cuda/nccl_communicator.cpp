@@ -160,6 +160,7 @@ class nccl_communicator final : public communicator {
 
   std::int32_t rank() const noexcept override { return place_.rank; }
   std::int32_t size() const noexcept override { return place_.size; }
+  std::string_view wires() const noexcept override { return "NCCL"; }
 
   void all_reduce(tensor inout) override {
     const ncclDataType_t type = summable(inout);

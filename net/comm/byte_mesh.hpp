@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string_view>
 
 namespace dinfer::net {
 
@@ -24,6 +25,7 @@ class byte_mesh {
   virtual ~byte_mesh() = default;
   virtual std::int32_t rank() const noexcept = 0;
   virtual std::int32_t size() const noexcept = 0;
+  virtual std::string_view wires() const noexcept = 0;  // kernels::communicator::wires()
 
   // Moves what fits now, perhaps nothing. `head` goes before `body`.
   virtual std::size_t write_some(std::int32_t peer, lane on, std::span<const std::byte> head,

@@ -45,6 +45,7 @@ class mesh_communicator final : public kernels::communicator {
 
   std::int32_t rank() const noexcept override { return exchange_.rank(); }
   std::int32_t size() const noexcept override { return exchange_.size(); }
+  std::string_view wires() const noexcept override { return exchange_.wires(); }
 
   void all_reduce(tensor inout) override {
     check_summable(inout, "all_reduce");

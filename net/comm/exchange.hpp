@@ -55,6 +55,7 @@ class exchange {
 
   std::int32_t rank() const noexcept { return mesh_->rank(); }
   std::int32_t size() const noexcept { return mesh_->size(); }
+  std::string_view wires() const noexcept { return mesh_->wires(); }
 
   // A collective: begin, then any number of rounds of put and get, each ended by finish. At most
   // one put and one get per peer and round. The memory must last until finish returns.

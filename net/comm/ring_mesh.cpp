@@ -81,6 +81,7 @@ class ring_mesh final : public byte_mesh {
 
   std::int32_t rank() const noexcept override { return rank_; }
   std::int32_t size() const noexcept override { return size_; }
+  std::string_view wires() const noexcept override { return "shared memory"; }
 
   std::size_t write_some(std::int32_t peer, lane on, std::span<const std::byte> head,
                          std::span<const std::byte> body) override {

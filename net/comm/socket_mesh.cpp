@@ -23,6 +23,12 @@ class socket_mesh final : public byte_mesh {
 
   std::int32_t rank() const noexcept override { return rank_; }
   std::int32_t size() const noexcept override { return size_; }
+  std::string_view wires() const noexcept override {
+    const auto& lanes = sockets_.front();
+    const bool secured =
+        std::any_of(lanes.begin(), lanes.end(), [](const stream& one) { return one.secured(); });
+    return secured ? "TCP with TLS" : "TCP";
+  }
 
   std::size_t write_some(std::int32_t peer, lane on, std::span<const std::byte> head,
                          std::span<const std::byte> body) override {

@@ -25,6 +25,7 @@ class stream {
                              tls_side side);
   explicit operator bool() const noexcept { return static_cast<bool>(socket_); }
   int fd() const noexcept { return socket_.get(); }
+  bool secured() const noexcept { return tls_.has_value(); }
 
   // As tls_session's; without TLS true at once.
   result<bool> shake_hands();

@@ -9,7 +9,8 @@
 namespace dinfer::runtime {
 namespace {
 
-constexpr std::uint32_t cpu_batched_tokens = 512, cuda_batched_tokens = 2048;
+constexpr std::uint32_t cpu_batched_tokens = 512;
+constexpr std::uint32_t cuda_batched_tokens = 2048, most_batched_tokens = 8192;
 constexpr double cuda_memory_fraction = 0.92;
 
 // The value of an environment variable that names an absolute path; else empty.
@@ -27,13 +28,16 @@ bool on_cuda(const cluster_config& config) {
   });
 }
 
-std::uint32_t batched_tokens(std::uint32_t configured, bool cuda) {
+std::uint32_t batched_tokens(std::uint32_t configured, bool cuda,
+                             std::uint32_t tensor_parallel_size) {
   if (configured != 0) return configured;
-  return cuda ? cuda_batched_tokens : cpu_batched_tokens;
+  if (!cuda) return cpu_batched_tokens;
+  return std::min(std::max(tensor_parallel_size, 1U) * cuda_batched_tokens, most_batched_tokens);
 }
 
 std::uint32_t batched_tokens(const cluster_config& config) {
-  return batched_tokens(config.scheduler.max_num_batched_tokens, on_cuda(config));
+  return batched_tokens(config.scheduler.max_num_batched_tokens, on_cuda(config),
+                        config.parallel.tensor_parallel_size);
 }
 
 kernels::dtype activation_type(dtype_choice configured, bool cuda) {

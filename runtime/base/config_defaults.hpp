@@ -14,9 +14,11 @@ namespace dinfer::runtime {
 // Whether a GPU is listed; check_config refuses other devices beside it.
 bool on_cuda(const cluster_config& config);
 
-// Of one step: as configured; else 512 on CPUs, what one computes in a second, and 2048 on GPUs,
-// where products of fewer rows become slower and of more no faster.
-std::uint32_t batched_tokens(std::uint32_t configured, bool cuda);
+// Of one step: as configured; else 512 on CPUs, what one computes in a second, and 2048 for each
+// GPU that shares a stage (as far as configured), 8192 at most: products of fewer rows become
+// slower and of more no faster.
+std::uint32_t batched_tokens(std::uint32_t configured, bool cuda,
+                             std::uint32_t tensor_parallel_size);
 std::uint32_t batched_tokens(const cluster_config& config);
 
 // Of activations and KV pages: as configured; else f32 on CPUs and bf16 on GPUs.

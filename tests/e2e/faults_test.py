@@ -2,6 +2,8 @@
 """Workers that are killed or frozen under 32 streams: each stream goes on with the tokens it would have had, or ends with
 an error that names the node, soon; the cause is told, the cluster serves again, and the survivors are as before."""
 import argparse
+import collections
+import contextlib
 import http.client
 import json
 import os
@@ -106,6 +108,16 @@ def resources(cluster, i):
     return number("VmRSS"), len(os.listdir(folder / "fd")), number("Threads")
 
 
+def open_files(cluster, i):
+    """How many of which kind, without their numbers."""
+    folder = f"/proc/{cluster.processes[i].pid}/fd"
+    kinds = collections.Counter()
+    for name in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            kinds[re.sub(r"\d+", "#", os.readlink(f"{folder}/{name}"))] += 1
+    return kinds
+
+
 def check_stream(i, stream, expected, cluster):
     assert stream.ends == 1, f"stream {i} has {stream.ends} ends: {stream.error}\n{cluster.log()}"
     if stream.error is None:
@@ -179,12 +191,12 @@ def run(model, devices, parallel, repetitions, tokens, tls):
         fault(cluster, "kill", expected)  # to warm up
         idle = lambda: [resources(cluster, i) for i in (0, 1)]
         time.sleep(0.5)
-        start = idle()
+        start, files = idle(), open_files(cluster, 1)
         for r in range(repetitions):
             kind = kinds[r % len(kinds)]
             rows[kind].append(fault(cluster, kind, expected))
         until(lambda: all(near(a, b) for a, b in zip(idle(), start)), 10,
-              f"survivors are as before: {start} then {idle()}", cluster, 0.2)
+              f"survivors are as before: {start} then {idle()}; more files: {open_files(cluster, 1) - files}", cluster, 0.2)
         end, cluster_log = idle(), cluster.logs[0].read_text(errors="replace")
     print(f"{parallel}: {STREAMS} streams of {tokens} tokens, {repetitions} faults")
     print(f"  {'':20} {'noticed':>17} {'last stream told':>17} {'ready again':>17}  streams that went on")

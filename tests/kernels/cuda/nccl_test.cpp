@@ -8,6 +8,7 @@
 
 #include <array>
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <thread>
 
@@ -201,6 +202,32 @@ TEST_CASE("an aborted group of two GPUs lets go, and can be joined anew", "[gpu]
     CHECK(sums[0] == std::vector<float>{4, 7});
     CHECK(sums[1] == std::vector<float>{4, 7});
   }
+}
+
+TEST_CASE("groups of two GPUs that come and go leave nothing behind", "[gpu][gpus]") {
+  if (!two_gpus()) return;
+  const auto files = [] {
+    std::vector<std::string> names;
+    for (const auto& one : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      names.push_back(std::filesystem::read_symlink(one.path(), gone).string());
+    }
+    return names;
+  };
+  two_ranks group(dtype::f32);
+  const auto x = group.ones(1024);
+  std::vector<std::string> before;
+  for (int round = 0; round < 12; ++round) {
+    group.join();
+    group.run([&](device& d, std::int32_t i) {
+      group.rank(i).all_reduce(x[static_cast<std::size_t>(i)]);
+      d.synchronize();
+    });
+    if (round == 3) before = files();  // what NCCL keeps for good is there
+  }
+  const auto after = files();
+  CAPTURE(before, after);
+  CHECK(after.size() <= before.size() + 1);  // the directory that is read
 }
 
 TEST_CASE("a GPU that waits for a peer in vain says so in time", "[gpu][gpus]") {

@@ -316,6 +316,11 @@ TEST_CASE("keys that are left open mean what suits the devices", "[config]") {
   REQUIRE(check_config(*gpu));
   CHECK(on_cuda(*gpu));
   CHECK(batched_tokens(*gpu) == 2048);
+  gpu->parallel.tensor_parallel_size = 2;
+  CHECK(batched_tokens(*gpu) == 4096);
+  gpu->parallel.tensor_parallel_size = 8;
+  CHECK(batched_tokens(*gpu) == 8192);
+  gpu->parallel.tensor_parallel_size = 1;
   CHECK(activation_type(*gpu) == kernels::dtype::bf16);
   CHECK(memory_fraction(*gpu) == 0.92);
   CHECK(gpu->cuda.graphs);

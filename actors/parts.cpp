@@ -259,7 +259,8 @@ std::function<void(const runtime::scheduler_stats&)> feed_metrics(
 
 std::unique_ptr<runtime::transport> make_wires(const runtime::runner_options& options,
                                                const node_section& here,
-                                               const cluster_config& config) {
+                                               const cluster_config& config,
+                                               std::shared_ptr<const net::tls_identity> own) {
   net::cpu_transport_options wires;
   wires.address = here.address;
   wires.choice = config.cpu.transport;

@@ -51,8 +51,8 @@ def table(rows):
     for r in rows:
         goal = TARGETS.get(r["config"], {}).get(r["workload"], {}).get("goal")
         text = lambda v, width: f"{v:>{width}}" if v is not None else " " * (width - 1) + "-"
-        print(f"{r['workload']:30} {r['value']:10.2f} {text(r['bound'], 8)} {text(r['ratio_to_bound'], 8)} {text(r['peer'], 8)} "
-              f"{text(r['ratio_to_peer'], 7)} {text(goal, 8)}  {r['unit']}")
+        print(f"{r['workload']:30} {r['value']:10.2f} {text(r.get('bound'), 8)} {text(r.get('ratio_to_bound'), 8)} {text(r.get('peer'), 8)} "
+              f"{text(r.get('ratio_to_peer'), 7)} {text(goal, 8)}  {r['unit']}")
 
 
 def rows_in(text):

@@ -21,6 +21,8 @@ opened_library open_library() {
   // Groups connect when they are made, where a peer that stays away is noticed in time.
   (void)setenv("NCCL_NVLS_ENABLE", "0", 0);
   (void)setenv("NCCL_RUNTIME_CONNECT", "0", 0);
+  // Its own watch over peers opens ports and keeps a socket of every peer that was killed.
+  (void)setenv("NCCL_RAS_ENABLE", "0", 0);
   void* library = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* why = dlerror();

@@ -114,7 +114,7 @@ def open_files(cluster, i):
     kinds = collections.Counter()
     for name in os.listdir(folder):
         with contextlib.suppress(OSError):
-            kinds[re.sub(r"\d+", "#", os.readlink(f"{folder}/{name}"))] += 1
+            kinds[re.sub(r"\d+|(?<=nccl-)\w+", "#", os.readlink(f"{folder}/{name}"))] += 1
     return kinds
 
 

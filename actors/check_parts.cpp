@@ -50,10 +50,10 @@ class nccl_log {
 node_parts check_parts(const cluster_config& config, node_parts parts) {
   auto log = std::make_shared<nccl_log>();
   parts.config_text += "check = true\n";
-  parts.make_runner = [log, cluster = config](
+  parts.make_runner = [log, cluster = config, own = parts.own](
                           const runtime::runner_options& options,
                           const node_section& here) -> result<std::unique_ptr<runtime::runner>> {
-    return runtime::make_link_check(options, make_wires(options, here, cluster), log->path());
+    return runtime::make_link_check(options, make_wires(options, here, cluster, own), log->path());
   };
   return parts;
 }

@@ -3,6 +3,7 @@
 #include "actors/dialer.hpp"
 
 #include "actors/wire.hpp"
+#include "net/comm/stream.hpp"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -71,6 +72,21 @@ result<void> probe_port(const std::string& address, std::uint16_t port, millisec
   return outcome(code, where);
 }
 
+result<void> prove_port(const std::string& address, std::uint16_t port, milliseconds timeout,
+                        std::shared_ptr<const net::tls_identity> own) {
+  const auto deadline = net::clock::now() + timeout;
+  const auto prove = [&]() -> result<void> {
+    DINFER_TRY(auto socket, net::connect_tcp(address, port, deadline));
+    DINFER_TRY(auto over, net::stream::open(std::move(socket), own, net::tls_side::client));
+    DINFER_CHECK(over.shake_hands(deadline));
+    char first = 0;
+    return over.read_all(&first, 1, deadline);
+  };
+  auto done = prove();
+  if (!done) return fail(done.error().code, place(address, port) + ": " + done.error().message);
+  return {};
+}
+
 dialer_actor::behavior_type dialer::make_behavior() {
   return {
       [this](const dial& message) { return connect(message); },
@@ -85,10 +101,14 @@ dialer_actor::behavior_type dialer::make_behavior() {
 caf::result<directory_actor> dialer::connect(const dial& message) {
   if (auto open = probe_port(message.address, message.port, setup_.probe_timeout); !open)
     return to_caf(open.error());
+  if (setup_.own != nullptr)
+    if (auto proven = prove_port(message.address, message.port, setup_.probe_timeout, setup_.own);
+        !proven)
+      return to_caf(proven.error());
   auto promise = self_->make_response_promise<directory_actor>();
   const auto where = place(message.address, message.port);
-  ask(self_, self_->home_system().middleman().actor_handle(), setup_.connect_timeout,
-      caf::connect_atom_v, message.address, message.port)
+  ask(self_, setup_.network, setup_.connect_timeout, caf::connect_atom_v, message.address,
+      message.port)
       .then(
           [this, promise, where](const caf::node_id&, const caf::strong_actor_ptr& found,
                                  const std::set<std::string>& interfaces) mutable {
@@ -101,9 +121,11 @@ caf::result<directory_actor> dialer::connect(const dial& message) {
                                       where + " is not the first node of a cluster like this one",
                                       {}}));
           },
-          [promise, where](const caf::error& why) mutable {
+          [this, promise, where](const caf::error& why) mutable {
             auto e = from_caf(why);
             e.message = where + ": " + e.message;
+            if (setup_.own == nullptr && why == caf::sec::disconnect_during_handshake)
+              e.message += "; if it speaks TLS, this node needs [security] tls_ca_file too";
             promise.deliver(to_caf(e));
           });
   return promise;

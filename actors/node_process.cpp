@@ -6,6 +6,7 @@
 #include "actors/dialer.hpp"
 #include "actors/directory.hpp"
 #include "actors/gateway.hpp"
+#include "actors/network.hpp"
 #include "actors/node.hpp"
 #include "actors/orders.hpp"
 #include "actors/supervisor.hpp"
@@ -99,6 +100,7 @@ struct node_process::impl {
   std::unique_ptr<system_config> settings;
   std::unique_ptr<caf::actor_system> system;
   std::vector<served_gateway> gateways;
+  network_actor network;
   dialer_actor dialer;
   supervisor_actor supervisor;
   directory_actor directory;
@@ -140,7 +142,10 @@ result<void> node_process::impl::start() {
       DINFER_CHECK(start_gateway(index, section, head.served));
   }
   end_phase("http");
-  if (config->nodes.size() > 1) dialer = spawn_state<actors::dialer>(*system, true, dialer_setup{});
+  if (config->nodes.size() > 1) {
+    network = spawn_network(*system, parts.own);
+    dialer = spawn_state<actors::dialer>(*system, true, dialer_setup{network, parts.own});
+  }
   if (options.node_index == 0) spawn_first(ours);
   DINFER_CHECK(publish());
   spawn_node(ours);
@@ -189,13 +194,11 @@ result<void> node_process::impl::publish() {
   if (config->nodes.size() < 2 || !mine.parent.empty()) return {};
   // Only the first node can be spoken to; the others keep their port so that the first can tell a
   // node that is not there from one that cannot join.
-  auto& middleman = system->middleman();
-  const auto bound = directory ? middleman.publish(directory, mine.port, mine.address.c_str(), true)
-                               : middleman.open(mine.port, mine.address.c_str(), true);
+  const auto bound = open_port(*system, network, directory, mine.address, mine.port);
   if (!bound)
     return fail(errc::io_error,
                 fmt::format("node {}: cannot listen on {}:{}: {}", mine.name, mine.address,
-                            mine.port, from_caf(bound.error()).message),
+                            mine.port, bound.error().message),
                 "port");
   return {};
 }
@@ -309,6 +312,7 @@ void node_process::impl::take_down() {
   stop(directory);
   stop(supervisor);
   stop(dialer);
+  end_network(network, options.parts.own != nullptr);
   gateways.clear();
   const auto limit = std::chrono::steady_clock::now() + teardown_limit;
   while (system->registry().running() > 0 && std::chrono::steady_clock::now() < limit)

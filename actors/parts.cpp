@@ -189,13 +189,13 @@ result<cluster_plan> plan_model(const cluster_config& config,
   return plan;
 }
 
-result<std::unique_ptr<runtime::runner>> make_real_runner(const runtime::runner_options& options,
-                                                          const node_section& here,
-                                                          const cluster_config& config) {
+result<std::unique_ptr<runtime::runner>> make_real_runner(
+    const runtime::runner_options& options, const node_section& here, const cluster_config& config,
+    std::shared_ptr<const net::tls_identity> identity) {
   auto own = options;
   if (options.device.starts_with("cuda:"))
     own.device_options.tuning_directory = runtime::tuning_directory(config);
-  return runtime::make_model_runner(own, make_wires(options, here, config));
+  return runtime::make_model_runner(own, make_wires(options, here, config, std::move(identity)));
 }
 
 // A gauge for each phase of a start.
@@ -259,18 +259,22 @@ std::function<void(const runtime::scheduler_stats&)> feed_metrics(
 
 std::unique_ptr<runtime::transport> make_wires(const runtime::runner_options& options,
                                                const node_section& here,
-                                               const cluster_config& config) {
+                                               const cluster_config& config,
+                                               std::shared_ptr<const net::tls_identity> own) {
   net::cpu_transport_options wires;
   wires.address = here.address;
   wires.choice = config.cpu.transport;
   wires.timeout = options.collective_timeout;
   wires.name = here.name + "/" + options.device;
+  wires.own = std::move(own);
   return net::make_cpu_transport(wires);
 }
 
 node_parts default_parts(const cluster_config& config,
-                         std::shared_ptr<runtime::metrics_registry> metrics) {
+                         std::shared_ptr<runtime::metrics_registry> metrics,
+                         std::shared_ptr<const net::tls_identity> own) {
   auto parts = fake_parts(config, {});
+  parts.own = own;
   parts.config_text = runtime::canonical_text(config);
   parts.host = this_host;
   parts.random = random_number;
@@ -281,10 +285,10 @@ node_parts default_parts(const cluster_config& config,
   if (!config.model.path.empty()) parts.read_model = read_head;
   if (all_fake(config)) return parts;
   parts.make_plan = plan_model;
-  parts.make_runner = [fake = parts.make_runner, cluster = config](
+  parts.make_runner = [fake = parts.make_runner, cluster = config, own = std::move(own)](
                           const runtime::runner_options& options, const node_section& here) {
     if (is_fake(options.device)) return fake(options, here);
-    return make_real_runner(options, here, cluster);
+    return make_real_runner(options, here, cluster, own);
   };
   return parts;
 }

@@ -9,6 +9,7 @@
 #include "dinfer/error.hpp"
 #include "net/http/server.hpp"
 #include "net/openai/engine_link.hpp"
+#include "net/tls/identity.hpp"
 #include "runtime/parallel/placement.hpp"
 #include "runtime/runner.hpp"
 #include "runtime/schedule/scheduler.hpp"
@@ -94,17 +95,20 @@ struct node_parts {
   // Who we say we are when we join; two nodes must agree on all three.
   std::string build;
   std::uint32_t protocol = 0;
-  std::string config_text;  // the canonical cluster-wide part
+  std::string config_text;                       // the canonical cluster-wide part
+  std::shared_ptr<const net::tls_identity> own;  // for TLS with other nodes; null: without
 };
 
 // The wires between ranks whose devices have none of their own, for a rank on node `here`.
 std::unique_ptr<runtime::transport> make_wires(const runtime::runner_options& options,
                                                const node_section& here,
-                                               const cluster_config& config);
+                                               const cluster_config& config,
+                                               std::shared_ptr<const net::tls_identity> own);
 
 // The real parts: "fake:N" devices run the fake runner, all others the model's with the CPU's
 // transport; gateways serve HTTP with `metrics`. Reads no file.
 node_parts default_parts(const cluster_config& config,
-                         std::shared_ptr<runtime::metrics_registry> metrics);
+                         std::shared_ptr<runtime::metrics_registry> metrics,
+                         std::shared_ptr<const net::tls_identity> own = nullptr);
 
 }  // namespace dinfer::actors

@@ -6,6 +6,8 @@
 #include "actors/node_process.hpp"
 #include "apps/options.hpp"
 #include "dinfer/version.hpp"
+#include "net/tls/identity.hpp"
+#include "runtime/base/config_defaults.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/base/metrics.hpp"
 #include "runtime/base/toml_config.hpp"
@@ -136,17 +138,35 @@ void apply_environment(const node_section& node) {
   for (const auto& [name, value] : node.env) ::setenv(name.c_str(), value.c_str(), 1);
 }
 
-void greet(console& out, const node_command& command) {
+// What is worth a person's attention before a certificate ends: to exchange it takes a restart.
+constexpr auto certificate_notice = std::chrono::hours(24 * 30);
+
+void greet_network(console& out, const cluster_config& config, const net::tls_identity* own) {
+  if (config.security.insecure_network)
+    out.say(own == nullptr
+                ? "warning: insecure_network = true: anyone who reaches this network can control "
+                  "the cluster"
+                : "insecure_network = true, but nodes speak TLS: it is not needed for them");
+  if (own == nullptr) return;
+  out.say("TLS between nodes: " + own->description());
+  if (own->valid_until() - std::chrono::system_clock::now() < certificate_notice)
+    out.say(
+        "warning: the certificate ends soon; dinfer certs makes a new one, and a restart of "
+        "the node takes it");
+  if (runtime::on_cuda(config) && config.nodes.size() > 1)
+    out.say(
+        "warning: NCCL does not encrypt what GPUs of different hosts exchange; keep its network "
+        "closed (NCCL_SOCKET_IFNAME)");
+}
+
+void greet(console& out, const node_command& command, const net::tls_identity* own) {
   const auto& config = command.config;
   const auto& node = config.nodes[command.node_index];
   out.say(fmt::format("dinfer {}, node {} of {} ({}:{})", version(), node.name, config.nodes.size(),
                       node.address, node.port));
   if (!config.file.empty()) out.say("configuration: " + config.file);
   for (const auto& [name, value] : command.overrides) out.say("  " + name + " = " + value);
-  if (config.security.insecure_network)
-    out.say(
-        "warning: insecure_network = true: anyone who reaches this network can control the "
-        "cluster");
+  greet_network(out, config, own);
 }
 
 int print_plan(const node_command& command, const actors::node_parts& parts) {
@@ -159,6 +179,14 @@ int print_plan(const node_command& command, const actors::node_parts& parts) {
   return 0;
 }
 
+// A plan may be asked for where no certificates are.
+result<std::shared_ptr<const net::tls_identity>> identity_of(const node_command& command) {
+  if (command.action == node_action::plan) return nullptr;
+  const auto& node = command.config.nodes[command.node_index];
+  return net::tls_identity::load(command.config.security,
+                                 node.parent.empty() ? node.name : node.parent);
+}
+
 // To run this program again the way that it was run.
 std::vector<std::string> own_command(int argc, char** argv) {
   std::error_code absent;
@@ -169,7 +197,7 @@ std::vector<std::string> own_command(int argc, char** argv) {
 
 int run(node_command command, actors::node_parts parts, std::vector<std::string> own_command) {
   console out;
-  greet(out, command);
+  greet(out, command, parts.own.get());
   const std::chrono::milliseconds drain(command.config.health.shutdown_timeout_ms);
   actors::node_options options;
   options.config = std::move(command.config);
@@ -203,6 +231,11 @@ int main_of(int argc, char** argv) {
   auto& command = parsed.command;
   const auto& node = command.config.nodes[command.node_index];
   apply_environment(node);
+  auto own = identity_of(command);
+  if (!own) {
+    std::fprintf(stderr, "dinfer-node: %s\n", own.error().message.c_str());
+    return actors::exit_code_of(own.error().code);
+  }
   // Every thread inherits the mask: signals are taken by the watcher alone. A closed socket is an
   // error code.
   const auto set = handled_signals();
@@ -210,7 +243,7 @@ int main_of(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   runtime::open_log(command.config.log.level, command.config.log.format == "json", node.name);
   auto metrics = std::make_shared<runtime::metrics_registry>();
-  auto parts = actors::default_parts(command.config, metrics);
+  auto parts = actors::default_parts(command.config, metrics, std::move(*own));
   if (command.action == node_action::check)
     parts = actors::check_parts(command.config, std::move(parts));
   const int code = command.action == node_action::plan

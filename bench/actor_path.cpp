@@ -3,7 +3,7 @@
 // one on every rank, with fake runners that note both. Four ranks of one stage, in one process
 // or on two nodes beside a third that schedules; back to back and with steps of 5 ms; waiting for
 // each result and one step ahead. Runs its nodes as child processes of itself.
-//   bench_actor_path [steps]
+//   bench_actor_path [steps [folder]]     folder: of dinfer certs --out, for nodes a b c; with TLS
 #include "actors/fake_parts.hpp"
 #include "actors/node_process.hpp"
 
@@ -34,7 +34,8 @@ struct scenario {
   std::uint32_t step_us = 0;
   std::uint32_t ahead = 1;
   std::uint32_t steps = 1000;
-  std::string out;  // prefix of the files with the gaps
+  std::string out;           // prefix of the files with the gaps
+  std::string certificates;  // folder; empty: without TLS
 };
 
 std::int64_t clock_ns() {
@@ -115,6 +116,9 @@ cluster_config config_of(const scenario& s) {
     config.nodes[s.nodes == 1 ? 0 : 1 + rank / 2].devices.push_back("fake:" + std::to_string(rank));
   config.parallel.tensor_parallel_size = 4;
   config.parallel.pipeline_parallel_size = 1;
+  if (!s.certificates.empty())
+    config.security = {false, s.certificates + "/ca.crt", s.certificates + "/{node}.crt",
+                       s.certificates + "/{node}.key"};
   config.gateways.resize(1);
   config.model.max_model_len = s.steps + 16;
   config.cache.blocks = 2 * (s.steps / 16 + 4);
@@ -135,6 +139,12 @@ int run_node(std::size_t index, const scenario& s) {
   };
   options.parts = fake_parts(options.config, std::move(fakes));
   options.parts.steps_ahead = s.ahead;
+  auto own = net::tls_identity::load(options.config.security, options.config.nodes[index].name);
+  if (!own) {
+    std::fprintf(stderr, "%s\n", own.error().message.c_str());
+    return exit_failure;
+  }
+  options.parts.own = std::move(*own);
   one_stream* stream = nullptr;
   options.parts.make_front =
       [&](const gateway_section&,
@@ -188,7 +198,8 @@ void measure(scenario s, double target_us) {
       const auto arguments = std::to_string(index) + " " + std::to_string(s.nodes) + " " +
                              std::to_string(s.step_us) + " " + std::to_string(s.ahead) + " " +
                              std::to_string(s.steps) + " " + s.out;
-      ::execl("/proc/self/exe", "bench_actor_path", "--node", arguments.c_str(), nullptr);
+      ::execl("/proc/self/exe", "bench_actor_path", "--node", arguments.c_str(),
+              s.certificates.c_str(), nullptr);
       ::_exit(127);
     }
     children.push_back(child);
@@ -198,7 +209,7 @@ void measure(scenario s, double target_us) {
 }
 
 int main_of(int argc, char** argv) {
-  if (argc == 3 && std::string(argv[1]) == "--node") {
+  if (argc == 4 && std::string(argv[1]) == "--node") {
     scenario s;
     std::size_t index = 0;
     char out[256] = {};
@@ -206,6 +217,7 @@ int main_of(int argc, char** argv) {
                     &s.steps, out) != 6)
       return exit_bad_config;
     s.out = out;
+    s.certificates = argv[3];
     return run_node(index, s);
   }
   // Steps without length cannot hide the way; steps with one should, but for taking the next plan
@@ -214,9 +226,10 @@ int main_of(int argc, char** argv) {
   for (const std::size_t nodes : {std::size_t{1}, std::size_t{3}})
     for (const std::uint32_t step_us : {0U, 5000U})
       for (const std::uint32_t ahead : {0U, 1U})
-        measure({nodes, step_us, ahead, steps, {}}, ahead == 1 && step_us > 0 ? 20
-                                                    : nodes == 1              ? 100
-                                                                              : 300);
+        measure({nodes, step_us, ahead, steps, {}, argc > 2 ? argv[2] : ""},
+                ahead == 1 && step_us > 0 ? 20
+                : nodes == 1              ? 100
+                                          : 300);
   return 0;
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Microseconds of an all-reduce over each wire: bench_collectives [milliseconds per line]. Ranks
-// are threads (local) or processes (shared memory, TCP) of this machine. The bound is the time to
-// move the least bytes (2 (n - 1) / n of the tensor in and out of every rank) at the speed of a
-// plain copy by one thread, all ranks sharing the processors.
+// are threads (local) or processes (shared memory, TCP, TCP with TLS) of this machine. The bound is
+// the time to move the least bytes (2 (n - 1) / n of the tensor in and out of every rank) at the
+// speed of a plain copy by one thread, all ranks sharing the processors.
 #include "kernels/device.hpp"
 #include "net/comm/transport.hpp"
+#include "net/tls/issue.hpp"
 
 #include <fmt/core.h>
 #include <sys/socket.h>
@@ -15,6 +16,9 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,11 +31,12 @@ using clock_type = std::chrono::steady_clock;
 struct setup {
   const char* wire;
   transport_choice choice;
-  bool processes;
+  bool processes, tls;
 };
-constexpr setup setups[] = {{"local", transport_choice::automatic, false},
-                            {"shared memory", transport_choice::shared_memory, true},
-                            {"tcp", transport_choice::tcp, true}};
+constexpr setup setups[] = {{"local", transport_choice::automatic, false, false},
+                            {"shared memory", transport_choice::shared_memory, true, false},
+                            {"tcp", transport_choice::tcp, true, false},
+                            {"tcp with TLS", transport_choice::tcp, true, true}};
 constexpr std::int64_t sizes[] = {64, 8 << 10, 64 << 10, 1 << 20};
 
 [[noreturn]] void stop(const std::string& why) {
@@ -85,8 +90,33 @@ void run_rank(runtime::transport& own, const std::vector<std::string>& cards, st
   measure(**made, wire, wanted_us, copy_speed);
 }
 
+std::shared_ptr<const net::tls_identity> make_identity() {
+  char folder[] = "/tmp/dinfer_collectives.XXXXXX";
+  if (mkdtemp(folder) == nullptr) stop("no temporary folder");
+  const security_section files{false, std::string(folder) + "/ca", std::string(folder) + "/crt",
+                               std::string(folder) + "/key"};
+  const net::validity day{std::time(nullptr) - 60, std::time(nullptr) + 86'400};
+  const auto authority = net::make_authority(day);
+  const auto node = authority ? net::issue_certificate(*authority, "rank", {}, day) : authority;
+  if (!node) stop(node.error().message);
+  std::ofstream(files.tls_ca_file) << authority->certificate;
+  std::ofstream(files.tls_certificate_file) << node->certificate;
+  std::ofstream(files.tls_key_file) << node->key;
+  auto loaded = net::tls_identity::load(files, "rank");
+  std::filesystem::remove_all(folder);
+  if (!loaded) stop(loaded.error().message);
+  return *loaded;
+}
+
+// Made before ranks are processes of their own.
+std::shared_ptr<const net::tls_identity> identity() {
+  static const auto one = make_identity();
+  return one;
+}
+
 std::unique_ptr<runtime::transport> make_transport(const setup& s, std::string& card) {
-  auto made = net::make_cpu_transport({"127.0.0.1", s.choice, std::chrono::seconds(30), "rank"});
+  auto made = net::make_cpu_transport(
+      {"127.0.0.1", s.choice, std::chrono::seconds(30), "rank", s.tls ? identity() : nullptr});
   auto text = made->card();
   if (!text) stop(text.error().message);
   card = *text;
@@ -109,6 +139,7 @@ void run_threads(const setup& s, std::int32_t size, double wanted_us, double cop
 // Children send their cards up a socket pair and get everyone's back.
 void run_processes(const setup& s, std::int32_t size, double wanted_us, double copy_speed) {
   constexpr std::size_t slot = 1024;
+  if (s.tls) identity();
   std::vector<int> sockets;
   for (std::int32_t rank = 0; rank < size; ++rank) {
     int pair[2];

@@ -1,7 +1,7 @@
-# Debian ships CAF without a CMake package. Makes CAF::core, CAF::io and CAF::openssl.
+# Debian ships CAF without a CMake package. Makes CAF::core and CAF::io.
 find_path(CAF_INCLUDE_DIR caf/config.hpp)
 set(CAF_LIBRARIES_FOUND TRUE)
-foreach(part core io openssl)
+foreach(part core io)
   find_library(CAF_${part}_LIBRARY caf_${part})
   if(CAF_${part}_LIBRARY AND NOT TARGET CAF::${part})
     add_library(CAF::${part} UNKNOWN IMPORTED)

@@ -26,6 +26,7 @@ DOORS = [
     (r"(pcre2|utf8proc)", r"^runtime/tokenizer/", False),
     (r"simdjson", r"^(runtime|tests)/", False),
     (r"CLI/", r"^apps/", False),
+    (r"openssl/", r"^(net/tls|net/openai|runtime/weights)/", True),
     (r"cupti", r"^bench/kernel_profile\.cpp", False),
     (r"(cuda|cublas|nccl)", r"^kernels/cuda/|^net/comm/nccl|^tests/support/cuda_on_cpu|^tests/kernels/cuda", True),
 ]

@@ -77,6 +77,9 @@ struct gateway_section {
 
 struct security_section {
   bool insecure_network = false;
+  // PEM files of this node for TLS with the others: all three, or none. "{node}" in them stands for
+  // the node's name.
+  std::string tls_ca_file, tls_certificate_file, tls_key_file;
 };
 
 struct health_section {

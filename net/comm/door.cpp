@@ -4,12 +4,11 @@
 
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <span>
 
 namespace dinfer::net {
 namespace {
@@ -25,19 +24,23 @@ constexpr auto time_to_prove = 800ms;
 // The name shows a part of the nonce only: names of local sockets are public on their host.
 std::string local_name(const nonce& secret) { return "dinfer-" + hex(secret).substr(0, 12); }
 
-result<std::unique_ptr<door>> door::open(const std::string& address, const nonce& secret) {
+result<std::unique_ptr<door>> door::open(const std::string& address, const nonce& secret,
+                                         std::shared_ptr<const tls_identity> own) {
   DINFER_TRY(auto tcp, listen_tcp(address));
   DINFER_TRY(auto local, listen_local(local_name(secret)));
   descriptor stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop) return tl::unexpected(system_error_of("making an event descriptor"));
-  return std::unique_ptr<door>(new door(std::move(tcp), std::move(local), std::move(stop), secret));
+  return std::unique_ptr<door>(
+      new door(std::move(tcp), std::move(local), std::move(stop), secret, std::move(own)));
 }
 
-door::door(listener tcp, descriptor local, descriptor stop, const nonce& secret)
+door::door(listener tcp, descriptor local, descriptor stop, const nonce& secret,
+           std::shared_ptr<const tls_identity> own)
     : tcp_(std::move(tcp)),
       local_(std::move(local)),
       stop_(std::move(stop)),
       secret_(secret),
+      own_(std::move(own)),
       thread_([this] { watch(); }) {}
 
 door::~door() {
@@ -50,7 +53,7 @@ void door::watch() {
   std::vector<pollfd> watched;
   for (;;) {
     watched.assign({{stop_.get(), POLLIN, 0}});
-    for (const auto& one : visitors_) watched.push_back({one.socket.get(), POLLIN, 0});
+    for (const auto& one : visitors_) watched.push_back({one.socket.fd(), POLLIN, 0});
     // While too many are unproven, others wait in the kernel's short queue.
     const bool room = visitors_.size() < most_unproven;
     if (room) watched.push_back({tcp_.socket.get(), POLLIN, 0});
@@ -60,22 +63,25 @@ void door::watch() {
     const auto now = clock::now();
     std::erase_if(visitors_, [&](visitor& one) { return !listen_to(one) || now >= one.deadline; });
     if (!room) continue;
-    if (watched[watched.size() - 2].revents != 0) let_in(tcp_.socket);
-    if (watched.back().revents != 0) let_in(local_);
+    if (watched[watched.size() - 2].revents != 0) let_in(tcp_.socket, own_);
+    if (watched.back().revents != 0) let_in(local_, nullptr);
   }
 }
 
-void door::let_in(const descriptor& listening) {
+void door::let_in(const descriptor& listening, std::shared_ptr<const tls_identity> own) {
   auto made = accept_one(listening);
-  if (made) visitors_.push_back({std::move(*made), {}, 0, clock::now() + time_to_prove});
+  if (!made) return;
+  auto over = stream::open(std::move(*made), std::move(own), tls_side::server);
+  if (over) visitors_.push_back({std::move(*over), {}, 0, clock::now() + time_to_prove});
 }
 
 bool door::listen_to(visitor& from) {
-  auto* to = reinterpret_cast<std::byte*>(&from.said) + from.got;
-  const auto got = recv(from.socket.get(), to, sizeof(greeting) - from.got, 0);
-  if (got < 0) return errno == EAGAIN || errno == EINTR;
-  if (got == 0) return false;
-  from.got += static_cast<std::size_t>(got);
+  const auto proven = from.socket.shake_hands();
+  if (!proven || !*proven) return proven.has_value();
+  const auto to = std::as_writable_bytes(std::span(&from.said, 1)).subspan(from.got);
+  const auto got = from.socket.read_some(to);
+  if (!got) return false;
+  from.got += *got;
   if (from.got < sizeof(greeting)) return true;
   if (from.said.mark == greeting{}.mark && same_nonce(from.said.secret, secret_)) admit(from);
   return false;
@@ -89,10 +95,10 @@ void door::admit(visitor& proven) {
 }
 
 // The newest first: an older one is from an attempt that its dialler gave up.
-result<descriptor> door::take(std::uint64_t meeting, std::uint32_t from, std::uint32_t lane,
-                              clock::time_point deadline) {
+result<stream> door::take(std::uint64_t meeting, std::uint32_t from, std::uint32_t lane,
+                          clock::time_point deadline) {
   std::unique_lock lock(mutex_);
-  descriptor found;
+  stream found;
   const auto matches = [&](const visitor& one) {
     return one.said.meeting == meeting && one.said.from == from && one.said.lane == lane;
   };

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where a rank's data connections arrive: one TCP port and one local name, watched by one thread. A
-// connection that does not show the right nonce within a second is closed; few may stand
-// unproven at a time, and nothing they send makes us allocate. Proven ones wait here until the
-// rank's thread takes them. Any thread.
+// connection that does not show the right nonce within a second, over TLS where the cluster has
+// certificates, is closed; few may stand unproven at a time, and nothing they send makes us
+// allocate more than a handshake takes. Proven ones wait here until the rank's thread takes them.
+// Any thread.
 #pragma once
 
 #include "dinfer/error.hpp"
 #include "net/comm/card.hpp"
 #include "net/comm/socket.hpp"
+#include "net/comm/stream.hpp"
 
 #include <array>
 #include <condition_variable>
@@ -33,31 +35,35 @@ static_assert(sizeof(greeting) == 40);
 
 class door {
  public:
-  static result<std::unique_ptr<door>> open(const std::string& address, const nonce& secret);
+  // `own`: who we are to those who come over TCP; null: TCP without TLS.
+  static result<std::unique_ptr<door>> open(const std::string& address, const nonce& secret,
+                                            std::shared_ptr<const tls_identity> own);
   ~door();
   std::uint16_t port() const noexcept { return tcp_.port; }
 
   // The newest connection that greeted with these; waits for it. Error: timeout.
-  result<descriptor> take(std::uint64_t meeting, std::uint32_t from, std::uint32_t lane,
-                          clock::time_point deadline);
+  result<stream> take(std::uint64_t meeting, std::uint32_t from, std::uint32_t lane,
+                      clock::time_point deadline);
 
  private:
   struct visitor {
-    descriptor socket;
+    stream socket;
     greeting said;
     std::size_t got = 0;
     clock::time_point deadline;
   };
 
-  door(listener tcp, descriptor local, descriptor stop, const nonce& secret);
+  door(listener tcp, descriptor local, descriptor stop, const nonce& secret,
+       std::shared_ptr<const tls_identity> own);
   void watch();
-  void let_in(const descriptor& listening);
+  void let_in(const descriptor& listening, std::shared_ptr<const tls_identity> own);
   bool listen_to(visitor& from);  // false: it is done with
   void admit(visitor& proven);
 
   listener tcp_;
   descriptor local_, stop_;
   nonce secret_;
+  std::shared_ptr<const tls_identity> own_;
   std::list<visitor> visitors_;  // the watching thread's
   std::mutex mutex_;
   std::condition_variable arrived_;

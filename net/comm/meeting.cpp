@@ -35,39 +35,42 @@ waiting_room& room() {
   return one;
 }
 
-result<descriptor> dial(const meeting& of, std::int32_t member, std::int32_t lane, wire_kind kind) {
+result<stream> dial(const meeting& of, std::int32_t member, std::int32_t lane, wire_kind kind) {
   const auto& to = of.members[static_cast<std::size_t>(member)];
   auto made = kind == wire_kind::tcp ? connect_tcp(to.address, to.port, of.deadline)
                                      : connect_local(local_name(to.secret), of.deadline);
-  if (!made) return made;
+  if (!made) return tl::unexpected(made.error());
+  DINFER_TRY(auto over, stream::open(std::move(*made), kind == wire_kind::tcp ? of.own : nullptr,
+                                     tls_side::client));
+  DINFER_CHECK(over.shake_hands(of.deadline));
   greeting hello;
   hello.secret = to.secret;
   hello.meeting = of.key();
   hello.from = static_cast<std::uint32_t>(of.index);
   hello.lane = static_cast<std::uint32_t>(lane);
-  DINFER_CHECK(write_all(made->get(), &hello, sizeof hello, of.deadline));
-  return made;
+  DINFER_CHECK(over.write_all(&hello, sizeof hello, of.deadline));
+  return over;
 }
 
 // The dialled one answers with the dialler's nonce once it is at the meeting; the dialler confirms.
-result<void> confirm_dialled(const meeting& of, const descriptor& to) {
+result<void> confirm_dialled(const meeting& of, stream& to) {
   greeting answer;
-  DINFER_CHECK(read_all(to.get(), &answer, sizeof answer, of.deadline));
+  DINFER_CHECK(to.read_all(&answer, sizeof answer, of.deadline));
   const auto& own = of.members[static_cast<std::size_t>(of.index)];
   if (answer.mark != greeting{}.mark || !same_nonce(answer.secret, own.secret))
     return fail(errc::mismatch, "it answered without our card");
-  return write_all(to.get(), "c", 1, of.deadline);
+  return to.write_all("c", 1, of.deadline);
 }
 
-result<descriptor> receive(const meeting& of, door& own, std::int32_t member, std::int32_t lane) {
+result<stream> receive(const meeting& of, door& own, std::int32_t member, std::int32_t lane) {
   greeting answer;
   answer.secret = of.members[static_cast<std::size_t>(member)].secret;
   for (;;) {
     DINFER_TRY(auto from, own.take(of.key(), static_cast<std::uint32_t>(member),
                                    static_cast<std::uint32_t>(lane), of.deadline));
     char confirmation = 0;
-    auto met = write_all(from.get(), &answer, sizeof answer, of.deadline);
-    if (met) met = read_all(from.get(), &confirmation, 1, of.deadline);
+    auto met = from.write_all(&answer, sizeof answer, of.deadline);
+    if (met) met = from.read_all(&confirmation, 1, of.deadline);
     if (met) return from;
     // A connection that its dialler gave up; it may dial again before the deadline.
     if (met.error().code != errc::peer_lost) return tl::unexpected(met.error());
@@ -142,14 +145,14 @@ result<peer_sockets> meet_by_socket(const meeting& of, door& own, wire_kind kind
 result<std::shared_ptr<shared_memory>> share_memory(const meeting& of, const peer_sockets& sockets,
                                                     std::size_t bytes) {
   if (of.index != 0) {
-    auto file = receive_descriptor(sockets[0][0].get(), of.deadline);
+    auto file = receive_descriptor(sockets[0][0].fd(), of.deadline);
     if (!file) return without(of, 0, file.error());
     return shared_memory::map(std::move(*file), bytes);
   }
   DINFER_TRY(auto memory, shared_memory::make(bytes));
   for (std::int32_t member = 1; member < of.size(); ++member) {
-    auto passed = pass_descriptor(sockets[0][static_cast<std::size_t>(member)].get(),
-                                  memory->file(), of.deadline);
+    auto passed = pass_descriptor(sockets[0][static_cast<std::size_t>(member)].fd(), memory->file(),
+                                  of.deadline);
     if (!passed) return without(of, member, passed.error());
   }
   return memory;

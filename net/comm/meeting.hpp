@@ -7,6 +7,7 @@
 #include "net/comm/card.hpp"
 #include "net/comm/door.hpp"
 #include "net/comm/shared_memory.hpp"
+#include "net/comm/stream.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -21,6 +22,7 @@ struct meeting {
   std::span<const card> members;
   std::int32_t index = 0;
   clock::time_point deadline;
+  std::shared_ptr<const tls_identity> own = nullptr;  // for TCP; null: without TLS
 
   std::int32_t size() const { return static_cast<std::int32_t>(members.size()); }
   std::uint64_t key() const { return group_key(group, members); }
@@ -35,7 +37,7 @@ result<std::shared_ptr<shared_memory>> meet_in_process(const meeting& of);
 
 // One connection per lane to every other member: sockets[lane][member]. Each member dials those
 // before it and is dialled by those after it; both ends prove that they hold the other's card.
-using peer_sockets = std::array<std::vector<descriptor>, lane_count>;
+using peer_sockets = std::array<std::vector<stream>, lane_count>;
 result<peer_sockets> meet_by_socket(const meeting& of, door& own, wire_kind kind,
                                     std::int32_t lanes);
 

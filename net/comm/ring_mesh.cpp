@@ -66,8 +66,8 @@ std::size_t ring_offset(lane on, std::int32_t from, std::int32_t to, std::int32_
 
 class ring_mesh final : public byte_mesh {
  public:
-  ring_mesh(std::shared_ptr<shared_memory> memory, std::vector<descriptor> liveness,
-            std::int32_t rank, std::int32_t size)
+  ring_mesh(std::shared_ptr<shared_memory> memory, std::vector<stream> liveness, std::int32_t rank,
+            std::int32_t size)
       : memory_(std::move(memory)),
         liveness_(std::move(liveness)),
         rank_(rank),
@@ -136,7 +136,7 @@ class ring_mesh final : public byte_mesh {
 
   bool gone(std::int32_t peer) override {
     if (bell_of(peer).left.load() != 0) return true;
-    return !liveness_.empty() && hung_up(liveness_[static_cast<std::size_t>(peer)].get());
+    return !liveness_.empty() && hung_up(liveness_[static_cast<std::size_t>(peer)].fd());
   }
 
   void wake() noexcept override { ring_bell(rank_); }
@@ -176,7 +176,7 @@ class ring_mesh final : public byte_mesh {
   }
 
   std::shared_ptr<shared_memory> memory_;
-  std::vector<descriptor> liveness_;
+  std::vector<stream> liveness_;
   std::int32_t rank_, size_, spins_;
 };
 
@@ -187,7 +187,7 @@ std::size_t ring_mesh_bytes(std::int32_t size) {
 }
 
 std::unique_ptr<byte_mesh> make_ring_mesh(std::shared_ptr<shared_memory> memory,
-                                          std::vector<descriptor> liveness, std::int32_t rank,
+                                          std::vector<stream> liveness, std::int32_t rank,
                                           std::int32_t size) {
   return std::make_unique<ring_mesh>(std::move(memory), std::move(liveness), rank, size);
 }

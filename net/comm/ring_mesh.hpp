@@ -6,6 +6,7 @@
 
 #include "net/comm/byte_mesh.hpp"
 #include "net/comm/shared_memory.hpp"
+#include "net/comm/stream.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -20,7 +21,7 @@ std::size_t ring_mesh_bytes(std::int32_t size);
 // `memory` starts as zeros. `liveness[peer]`: a socket to the peer's process, closed when it dies;
 // empty when all ranks are threads of one process.
 std::unique_ptr<byte_mesh> make_ring_mesh(std::shared_ptr<shared_memory> memory,
-                                          std::vector<descriptor> liveness, std::int32_t rank,
+                                          std::vector<stream> liveness, std::int32_t rank,
                                           std::int32_t size);
 
 }  // namespace dinfer::net

@@ -168,40 +168,6 @@ result<void> await(int fd, short events, clock::time_point deadline) {
   }
 }
 
-result<void> write_all(int fd, const void* data, std::size_t bytes, clock::time_point deadline) {
-  const auto* from = static_cast<const std::byte*>(data);
-  while (bytes > 0) {
-    const auto put = send(fd, from, bytes, MSG_NOSIGNAL);
-    if (put > 0) {
-      from += put;
-      bytes -= static_cast<std::size_t>(put);
-    } else if (errno == EAGAIN || errno == EINTR) {
-      DINFER_CHECK(await(fd, POLLOUT, deadline));
-    } else {
-      return failed("writing");
-    }
-  }
-  return {};
-}
-
-result<void> read_all(int fd, void* data, std::size_t bytes, clock::time_point deadline) {
-  auto* to = static_cast<std::byte*>(data);
-  while (bytes > 0) {
-    const auto got = recv(fd, to, bytes, 0);
-    if (got > 0) {
-      to += got;
-      bytes -= static_cast<std::size_t>(got);
-    } else if (got == 0) {
-      return fail(errc::peer_lost, "connection closed");
-    } else if (errno == EAGAIN || errno == EINTR) {
-      DINFER_CHECK(await(fd, POLLIN, deadline));
-    } else {
-      return failed("reading");
-    }
-  }
-  return {};
-}
-
 result<void> pass_descriptor(int over, int passed, clock::time_point deadline) {
   char byte = 'd';
   iovec part{&byte, 1};

@@ -50,8 +50,6 @@ result<descriptor> connect_local(const std::string& name, clock::time_point dead
 
 // Waits until `events` (POLLIN, POLLOUT) hold.
 result<void> await(int fd, short events, clock::time_point deadline);
-result<void> write_all(int fd, const void* data, std::size_t bytes, clock::time_point deadline);
-result<void> read_all(int fd, void* data, std::size_t bytes, clock::time_point deadline);
 
 // Over a local socket.
 result<void> pass_descriptor(int over, int passed, clock::time_point deadline);

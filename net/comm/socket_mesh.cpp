@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Non-blocking sockets, ppoll() and an event descriptor that wake() writes to.
+// Streams, ppoll() and an event descriptor that wake() writes to.
 #include "net/comm/socket_mesh.hpp"
 
 #include "kernels/device.hpp"
 
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <string>
 
 namespace dinfer::net {
 namespace {
@@ -26,25 +23,20 @@ class socket_mesh final : public byte_mesh {
 
   std::int32_t rank() const noexcept override { return rank_; }
   std::int32_t size() const noexcept override { return size_; }
-  std::string_view wires() const noexcept override { return "TCP"; }
+  std::string_view wires() const noexcept override {
+    const auto& lanes = sockets_.front();
+    const bool secured =
+        std::any_of(lanes.begin(), lanes.end(), [](const stream& one) { return one.secured(); });
+    return secured ? "TCP with TLS" : "TCP";
+  }
 
   std::size_t write_some(std::int32_t peer, lane on, std::span<const std::byte> head,
                          std::span<const std::byte> body) override {
-    iovec parts[2] = {{const_cast<std::byte*>(head.data()), head.size()},
-                      {const_cast<std::byte*>(body.data()), body.size()}};
-    msghdr message{};
-    message.msg_iov = parts;
-    message.msg_iovlen = 2;
-    const auto put = sendmsg(socket_of(on, peer), &message, MSG_NOSIGNAL);
-    return moved(put, peer);
+    return moved(stream_to(on, peer).write_some(head, body), peer);
   }
 
   std::size_t read_some(std::int32_t peer, lane on, std::span<std::byte> to) override {
-    if (to.empty()) return 0;
-    const auto got = recv(socket_of(on, peer), to.data(), to.size(), 0);
-    if (got == 0)
-      throw kernels::device_error(errc::peer_lost, lost(peer, "connection closed"), peer);
-    return moved(got, peer);
+    return moved(stream_to(on, peer).read_some(to), peer);
   }
 
   std::uint32_t ticket() noexcept override { return 0; }
@@ -57,7 +49,7 @@ class socket_mesh final : public byte_mesh {
       const auto n = static_cast<std::size_t>(size_);
       const short events = static_cast<short>(((wishes[i] & wish_read) != 0 ? POLLIN : 0) |
                                               ((wishes[i] & wish_write) != 0 ? POLLOUT : 0));
-      watched_.push_back({sockets_[i / n][i % n].get(), events, 0});
+      watched_.push_back({sockets_[i / n][i % n].fd(), events, 0});
     }
     const auto left = std::max<std::int64_t>(
         0, std::chrono::nanoseconds(until - std::chrono::steady_clock::now()).count());
@@ -76,18 +68,15 @@ class socket_mesh final : public byte_mesh {
   }
 
  private:
-  int socket_of(lane on, std::int32_t peer) const noexcept {
-    return sockets_[static_cast<std::size_t>(on)][static_cast<std::size_t>(peer)].get();
+  stream& stream_to(lane on, std::int32_t peer) noexcept {
+    return sockets_[static_cast<std::size_t>(on)][static_cast<std::size_t>(peer)];
   }
 
-  std::string lost(std::int32_t peer, const std::string& why) const {
-    return "rank " + std::to_string(peer) + " is gone: " + why;
-  }
-
-  std::size_t moved(ssize_t count, std::int32_t peer) const {
-    if (count >= 0) return static_cast<std::size_t>(count);
-    if (errno == EAGAIN || errno == EINTR) return 0;
-    throw kernels::device_error(errc::peer_lost, lost(peer, std::strerror(errno)), peer);
+  static std::size_t moved(const result<std::size_t>& bytes, std::int32_t peer) {
+    if (bytes) return *bytes;
+    throw kernels::device_error(
+        errc::peer_lost, "rank " + std::to_string(peer) + " is gone: " + bytes.error().message,
+        peer);
   }
 
   peer_sockets sockets_;

@@ -26,7 +26,7 @@ class cpu_transport final : public runtime::transport {
   result<std::string> card() override {
     if (door_ == nullptr) {
       own_.secret = make_nonce();
-      DINFER_TRY(door_, door::open(options_.address, own_.secret));
+      DINFER_TRY(door_, door::open(options_.address, own_.secret, options_.own));
       own_.host = this_host();
       own_.process = this_process();
       own_.choice = options_.choice;
@@ -54,7 +54,7 @@ class cpu_transport final : public runtime::transport {
       return fail(errc::invalid_argument,
                   fmt::format("group {}: card {} is not this rank's", group, index));
     DINFER_TRY(const auto kind, choose_wire(members));
-    const meeting here{group, members, index, clock::now() + deadline};
+    const meeting here{group, members, index, clock::now() + deadline, options_.own};
     DINFER_TRY(auto mesh, meet(here, kind));
     std::vector<std::string> places;
     for (const auto& one : members) places.push_back(member_place(one));

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "dinfer/config.hpp"
+#include "net/tls/identity.hpp"
 #include "runtime/runner.hpp"
 
 #include <chrono>
@@ -21,6 +22,7 @@ struct cpu_transport_options {
   transport_choice choice = transport_choice::automatic;
   std::chrono::milliseconds timeout{10'000};  // of every operation of a communicator
   std::string name;                           // how peers name this rank in messages: "a/cpu:0"
+  std::shared_ptr<const tls_identity> own = nullptr;  // TCP is TLS then
 };
 
 std::unique_ptr<runtime::transport> make_cpu_transport(const cpu_transport_options& options);

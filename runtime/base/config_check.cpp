@@ -35,6 +35,7 @@ class checker {
     check_nodes();
     check_kinds();
     check_gateways();
+    check_tls();
     check_ports();
     check_sizes();
     check_times();
@@ -218,12 +219,27 @@ class checker {
     if (any_address(address))
       complain(entry("node", i, "address"),
                fmt::format("{} is no address that other nodes could dial; name one", address));
-    else if (!loopback(address) && !c_.security.insecure_network)
+    else if (!loopback(address) && c_.security.tls_ca_file.empty() && !c_.security.insecure_network)
       complain(entry("node", i, "address"),
                fmt::format("{} is off the loopback, and whoever reaches the port controls the "
-                           "cluster; use 127.0.0.1, or set security.insecure_network = true for a "
+                           "cluster; name certificates in security.tls_ca_file (dinfer certs makes "
+                           "them), use 127.0.0.1, or set security.insecure_network = true for a "
                            "closed network",
                            address));
+  }
+
+  void check_tls() {
+    const auto& s = c_.security;
+    const std::pair<const char*, const std::string&> files[] = {
+        {"security.tls_ca_file", s.tls_ca_file},
+        {"security.tls_certificate_file", s.tls_certificate_file},
+        {"security.tls_key_file", s.tls_key_file}};
+    if (s.tls_ca_file.empty() && s.tls_certificate_file.empty() && s.tls_key_file.empty()) return;
+    for (const auto& [key, file] : files)
+      if (file.empty())
+        complain(key,
+                 "not given; TLS between nodes takes all of tls_ca_file, "
+                 "tls_certificate_file and tls_key_file, or none");
   }
 
   void check_gateways() {

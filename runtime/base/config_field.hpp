@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a value of cluster.conf or a flag becomes a member of cluster_config: readers per type, each
-// answering with a sentence for a person when a value does not fit. Only the config_*.cpp files
-// use it. Pure; any thread.
+// answering with a sentence for a person when a value does not fit. For the config_*.cpp files and,
+// of the checks, for programs. Pure; any thread.
 #pragma once
 
 #include "dinfer/config.hpp"

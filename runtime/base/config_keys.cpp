@@ -247,6 +247,13 @@ void add_rest(table& t) {
   t.add("insecure_network", "insecure-network", "",
         boolean(DINFER_MEMBER(security.insecure_network)),
         "nodes may use addresses off the loopback: whoever reaches them controls the cluster");
+  t.add("tls_ca_file", "tls-ca-file", "", text(DINFER_MEMBER(security.tls_ca_file)),
+        "PEM file of the cluster's CA, for TLS between nodes; dinfer certs makes one", own);
+  t.add("tls_certificate_file", "tls-certificate-file", "",
+        text(DINFER_MEMBER(security.tls_certificate_file)),
+        "PEM file of this node's certificate; {node} stands for its name", own);
+  t.add("tls_key_file", "tls-key-file", "", text(DINFER_MEMBER(security.tls_key_file)),
+        "PEM file of its private key", own);
   t.section("health", "Health");
   t.add("heartbeat_ms", "heartbeat-ms", "", number(DINFER_MEMBER(health.heartbeat_ms), 10, 60'000),
         "between heartbeats of nodes");

@@ -95,7 +95,7 @@ std::string wrong_way(const link_figures& link, const checked_rank& a, const che
     if (set.empty()) set = setting_of(b, variable);
     return fmt::format("{}: {}", what, set.empty() ? otherwise : set + "; unset it");
   };
-  const bool sockets = kind == link_kind::socket || link.wires == "TCP";
+  const bool sockets = kind == link_kind::socket || link.wires.starts_with("TCP");
   if (sockets && stage && !one_host)
     return "TENSOR PARALLELISM CROSSES HOSTS OVER PLAIN SOCKETS, twice a layer and token: put each "
            "stage on one host (pipeline_parallel_size = number of hosts), or give the hosts "

@@ -22,7 +22,7 @@ struct transfer_figures {
 // Of a pair of ranks, or of a stage of more than two.
 struct link_figures {
   std::vector<std::int32_t> ranks;
-  std::string wires;  // "NCCL", "TCP", "shared memory"
+  std::string wires;  // "NCCL", "TCP", "TCP with TLS", "shared memory"
   nccl_link nccl;     // of a pair
   transfer_figures all_reduce;
   transfer_figures send;  // one way; of a pair

@@ -47,11 +47,20 @@ def config_text(nodes, port, tables, one_address=False):
     return "\n".join(out) + "\n"
 
 
+def make_certificates(folder, *names):
+    """A CA of its own in `folder`, a certificate for each name, and the keys of [security] that name them."""
+    subprocess.run([BINARIES / "dinfer", "certs", "--out", folder, *names], check=True, stdout=subprocess.DEVNULL)
+    return {"tls_ca_file": f"{folder}/ca.crt", "tls_certificate_file": f"{folder}/{{node}}.crt",
+            "tls_key_file": f"{folder}/{{node}}.key"}
+
+
 class Cluster:
-    def __init__(self, nodes=(("cpu:0",),), one_address=False, **tables):
+    def __init__(self, nodes=(("cpu:0",),), one_address=False, tls=False, **tables):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = tempfile.TemporaryDirectory(prefix="dinfer-e2e-")
+        if tls:
+            tables["security"] = make_certificates(f"{self.folder.name}/certs", *(f"n{i}" for i in range(len(nodes))))
         self.config = pathlib.Path(self.folder.name) / "cluster.conf"
         self.config.write_text(config_text(nodes, self.port, tables, one_address))
         self.logs = [pathlib.Path(self.folder.name) / f"n{i}.log" for i in range(len(nodes))]

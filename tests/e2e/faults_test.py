@@ -176,10 +176,10 @@ def near(now, then):
     return now[1:] == then[1:] and now[0] < then[0] * 1.10 + 4096
 
 
-def run(model, devices, parallel, repetitions, tokens):
+def run(model, devices, parallel, repetitions, tokens, tls):
     kinds = ["kill, back at once", "kill", "freeze"]
     rows = {kind: [] for kind in kinds}
-    with Cluster([[], *([device] for device in devices)], model=model, parallel=parallel,
+    with Cluster([[], *([device] for device in devices)], tls=tls, model=model, parallel=parallel,
                  scheduler={"max_num_seqs": STREAMS}, cache={"blocks": 8192}, cpu={"threads": 1},
                  log={"level": "warn"}) as cluster:
         cluster.wait_ready()
@@ -259,12 +259,13 @@ def main():
     parser.add_argument("--tokens", type=int, default=1000)
     parser.add_argument("--pipeline", action="store_true", help="two stages instead of two shards of one")
     parser.add_argument("--devices", nargs=2, default=["cpu:0", "cpu:1"])
+    parser.add_argument("--tls", action="store_true", help="nodes speak TLS, ranks over TCP as well")
     args = parser.parse_args()
     parallel = {"tensor_parallel_size": 1, "pipeline_parallel_size": 2} if args.pipeline else {"tensor_parallel_size": 2}
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "config.json").write_text(json.dumps(CONFIG))
         model = {"path": folder, "format": "random", "dtype": "float32"}  # in which a row's bits know no batch
-        expected = run(model, args.devices, parallel, args.repetitions, args.tokens)
+        expected = run(model, args.devices, parallel, args.repetitions, args.tokens, args.tls)
         isolated(model, args.devices, parallel, expected)
     return 0
 

@@ -122,7 +122,7 @@ std::int64_t first_wrong(kernels::communicator& c) {
 }  // namespace
 
 TEST_CASE("every operation sums and moves exactly between threads, whatever the wire", "[comm]") {
-  const auto& on = GENERATE(wires[0], wires[1], wires[2]);
+  const auto& on = GENERATE(wires[0], wires[1], wires[2], wires[3]);
   const auto size = GENERATE(1, 2, 3, 4);
   INFO(on.name << ", " << size << " ranks");
   std::atomic<std::int64_t> wrong{-1};
@@ -169,7 +169,7 @@ TEST_CASE("half-precision sums are torch's, bit for bit", "[comm]") {
 }
 
 TEST_CASE("operations allocate nothing once they are warm", "[comm]") {
-  const auto& on = GENERATE(wires[0], wires[1], wires[2]);
+  const auto& on = GENERATE(wires[0], wires[1], wires[2], wires[3]);
   std::atomic<std::uint64_t> bytes{0};
   run_threads(on.of(2, 10'000ms), [&](auto& c) {
     std::vector<float> data(100'000, 1.0f), all(200'000);

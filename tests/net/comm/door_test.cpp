@@ -5,6 +5,7 @@
 #include "net/comm/card.hpp"
 #include "net/comm/socket.hpp"
 #include "tests/net/comm/group.hpp"
+#include "tests/net/tls/certificates.hpp"
 #include "tests/support/catch.hpp"
 
 #include <thread>
@@ -14,17 +15,17 @@ namespace {
 
 using std::chrono_literals::operator""ms;
 
-net::descriptor stranger(const net::card& to) {
+net::stream stranger(const net::card& to) {
   auto made = net::connect_tcp(to.address, to.port, net::clock::now() + 2000ms);
   REQUIRE(made);
-  return std::move(*made);
+  return net::stream(std::move(*made));
 }
 
 // Milliseconds until the other end closed; -1: it did not within three seconds.
-std::int64_t closed_after(const net::descriptor& socket) {
+std::int64_t closed_after(net::stream&& socket) {
   const auto start = net::clock::now();
   char byte = 0;
-  const auto read = net::read_all(socket.get(), &byte, 1, start + 3000ms);
+  const auto read = socket.read_all(&byte, 1, start + 3000ms);
   if (read || read.error().code != errc::peer_lost) return -1;
   return std::chrono::duration_cast<std::chrono::milliseconds>(net::clock::now() - start).count();
 }
@@ -52,31 +53,61 @@ TEST_CASE("a connection without the right nonce is closed within a second", "[co
     CHECK(after < 1500);  // a second, and some for a busy machine
   }
   SECTION("its nonce is wrong") {
-    const auto socket = stranger(*card);
+    auto socket = stranger(*card);
     net::greeting hello;
     hello.secret = card->secret;
     hello.secret[15] ^= 1;
-    REQUIRE(net::write_all(socket.get(), &hello, sizeof hello, deadline));
-    const auto after = closed_after(socket);
+    REQUIRE(socket.write_all(&hello, sizeof hello, deadline));
+    const auto after = closed_after(std::move(socket));
     CHECK(after >= 0);
     CHECK(after < 700);
   }
   SECTION("it speaks something else") {
-    const auto socket = stranger(*card);
+    auto socket = stranger(*card);
     const std::string text = "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n";
-    REQUIRE(net::write_all(socket.get(), text.data(), text.size(), deadline));
-    const auto after = closed_after(socket);
+    REQUIRE(socket.write_all(text.data(), text.size(), deadline));
+    const auto after = closed_after(std::move(socket));
     CHECK(after >= 0);
     CHECK(after < 700);
   }
 }
 
+TEST_CASE("with certificates the right nonce alone opens nothing", "[comm][tls]") {
+  const auto transport = rank_transport({2, transport_choice::tcp, false, 1000ms, true}, 0);
+  const auto card = net::read_card(*transport->card());
+  REQUIRE(card);
+  const auto deadline = net::clock::now() + 2000ms;
+  net::greeting hello;
+  hello.secret = card->secret;
+  SECTION("without TLS") {
+    auto socket = stranger(*card);
+    REQUIRE(socket.write_all(&hello, sizeof hello, deadline));
+    CHECK(closed_after(std::move(socket)) >= 0);
+  }
+  SECTION("silent") {
+    const auto after = closed_after(stranger(*card));
+    CHECK(after >= 0);
+    CHECK(after < 1500);
+  }
+  SECTION("with another cluster's certificate") {
+    auto made = net::connect_tcp(card->address, card->port, deadline);
+    REQUIRE(made);
+    auto over =
+        net::stream::open(std::move(*made), test_cluster().identity("a"), net::tls_side::client);
+    REQUIRE(over);
+    const auto met = over->shake_hands(deadline);
+    REQUIRE_FALSE(met);
+    CHECK(met.error().code == errc::mismatch);
+  }
+}
+
 TEST_CASE("a crowd of strangers does not keep a group from meeting", "[comm]") {
-  const group_options options{2, transport_choice::tcp, false, std::chrono::seconds(10)};
+  const bool tls = GENERATE(false, true);
+  const group_options options{2, transport_choice::tcp, false, std::chrono::seconds(10), tls};
   const auto one = rank_transport(options, 0), other = rank_transport(options, 1);
   const std::vector<std::string> cards{*one->card(), *other->card()};
   const auto card = net::read_card(cards[0]);
-  std::vector<net::descriptor> crowd;
+  std::vector<net::stream> crowd;
   for (int i = 0; i < 100; ++i) crowd.push_back(stranger(*card));
   std::thread late([&] { CHECK(other->join("g", cards, 1, 8000ms)); });
   CHECK(one->join("g", cards, 0, 8000ms));

@@ -51,7 +51,7 @@ bool works(kernels::communicator& c) {
 }  // namespace
 
 TEST_CASE("a rank that stays away is named when the deadline passes", "[comm]") {
-  const auto& on = GENERATE(wires[0], wires[1], wires[2]);
+  const auto& on = GENERATE(wires[0], wires[1], wires[2], wires[3]);
   INFO(on.name);
   std::latch done(3);
   std::vector<failure> failures(3);
@@ -81,7 +81,7 @@ TEST_CASE("a rank that stays away is named when the deadline passes", "[comm]") 
 }
 
 TEST_CASE("a member that never comes is named by join", "[comm]") {
-  const auto& on = GENERATE(wires[0], wires[1], wires[2]);
+  const auto& on = GENERATE(wires[0], wires[1], wires[2], wires[3]);
   const auto options = on.of(2, 1000ms);
   const auto one = rank_transport(options, 0), other = rank_transport(options, 1);
   const std::vector<std::string> cards{*one->card(), *other->card()};
@@ -97,7 +97,7 @@ TEST_CASE("a member that never comes is named by join", "[comm]") {
 }
 
 TEST_CASE("a member whose process is gone is named by join at once", "[comm]") {
-  const auto& on = GENERATE(wires[1], wires[2]);
+  const auto& on = GENERATE(wires[1], wires[2], wires[3]);
   const auto options = on.of(2, 1000ms);
   const auto one = rank_transport(options, 1);
   const std::vector<std::string> cards{*rank_transport(options, 0)->card(), *one->card()};
@@ -111,7 +111,7 @@ TEST_CASE("a member whose process is gone is named by join at once", "[comm]") {
 }
 
 TEST_CASE("ranks that disagree are told what both do, and can start over", "[comm]") {
-  const auto& on = GENERATE(wires[0], wires[1], wires[2]);
+  const auto& on = GENERATE(wires[0], wires[1], wires[2], wires[3]);
   INFO(on.name);
   std::mutex mutex;
   std::vector<failure> failures;
@@ -151,7 +151,7 @@ TEST_CASE("ranks that disagree are told what both do, and can start over", "[com
 }
 
 TEST_CASE("a message of another size is an error and not a wrong tensor", "[comm]") {
-  const auto& on = GENERATE(wires[0], wires[1], wires[2]);
+  const auto& on = GENERATE(wires[0], wires[1], wires[2], wires[3]);
   failure seen;
   run_threads(on.of(2, 5000ms), [&](auto& c) {
     std::vector<float> data(100);
@@ -166,7 +166,7 @@ TEST_CASE("a message of another size is an error and not a wrong tensor", "[comm
 }
 
 TEST_CASE("a receiver that takes nothing stops its sender at the deadline", "[comm]") {
-  const auto& on = GENERATE(wires[0], wires[1], wires[2]);
+  const auto& on = GENERATE(wires[0], wires[1], wires[2], wires[3]);
   INFO(on.name);
   failure seen;
   std::atomic<int> sent{0}, working{0};
@@ -195,7 +195,7 @@ TEST_CASE("a receiver that takes nothing stops its sender at the deadline", "[co
 }
 
 TEST_CASE("abort wakes a blocked rank from another thread; reset makes it usable", "[comm]") {
-  const auto& on = GENERATE(wires[0], wires[1], wires[2]);
+  const auto& on = GENERATE(wires[0], wires[1], wires[2], wires[3]);
   INFO(on.name);
   failure seen;
   std::atomic<int> working{0};
@@ -227,7 +227,7 @@ TEST_CASE("abort wakes a blocked rank from another thread; reset makes it usable
 
 TEST_CASE("a peer that leaves is noticed at once, and what it sent before is still read",
           "[comm]") {
-  const auto& on = GENERATE(wires[0], wires[1], wires[2]);
+  const auto& on = GENERATE(wires[0], wires[1], wires[2], wires[3]);
   INFO(on.name);
   failure seen;
   float x = 0;
@@ -244,7 +244,8 @@ TEST_CASE("a peer that leaves is noticed at once, and what it sent before is sti
 }
 
 TEST_CASE("a killed process is noticed by the others within a fraction of a second", "[comm]") {
-  const bool own_addresses = GENERATE(false, true);
+  const auto& on = GENERATE(wires[1], wires[2], wires[3]);
+  INFO(on.name);
   // Seen by parent and children: how often they summed, when rank 1 was killed, who noticed when.
   struct board {
     std::atomic<std::int64_t> sums, killed_at, noticed_at[3];
@@ -258,7 +259,7 @@ TEST_CASE("a killed process is noticed by the others within a fraction of a seco
                clock_type::now().time_since_epoch())
         .count();
   };
-  rank_processes ranks({3, transport_choice::automatic, own_addresses, 30'000ms}, [&](auto& c) {
+  rank_processes ranks(on.of(3, 30'000ms), [&](auto& c) {
     const auto seen = failure_of([&] {
       for (;;) {
         if (!works(c)) throw std::runtime_error("wrong sum");

@@ -3,6 +3,7 @@
 #include "tests/net/comm/group.hpp"
 
 #include "net/comm/transport.hpp"
+#include "tests/net/tls/certificates.hpp"
 
 #include <signal.h>
 #include <sys/prctl.h>
@@ -50,6 +51,12 @@ void run_child(const group_options& o, std::int32_t rank, int socket, const rank
   body(*meet(*own, cards, rank));
 }
 
+// One identity for all ranks: who they are to each other is not looked at beyond that.
+std::shared_ptr<const net::tls_identity> ranks_identity() {
+  static const auto one = test_cluster().identity("ranks");
+  return one;
+}
+
 }  // namespace
 
 std::unique_ptr<runtime::transport> rank_transport(const group_options& o, std::int32_t rank) {
@@ -58,6 +65,7 @@ std::unique_ptr<runtime::transport> rank_transport(const group_options& o, std::
   options.choice = o.choice;
   options.timeout = o.timeout;
   options.name = "n" + std::to_string(rank);
+  if (o.tls) options.own = ranks_identity();
   return net::make_cpu_transport(options);
 }
 
@@ -86,6 +94,7 @@ void run_threads(const group_options& o, const rank_body& body) {
 }
 
 rank_processes::rank_processes(const group_options& o, const rank_body& body) {
+  if (o.tls) ranks_identity();  // before they are processes of their own
   std::vector<int> sockets;
   for (std::int32_t rank = 0; rank < o.size; ++rank) {
     int pair[2];

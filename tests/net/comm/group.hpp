@@ -22,20 +22,22 @@ struct group_options {
   transport_choice choice = transport_choice::automatic;
   bool own_addresses = false;  // 127.0.0.1, 127.0.0.2, ...
   std::chrono::milliseconds timeout{10'000};
+  bool tls = false;  // TCP over TLS
 };
 
-// The wires: local, shared memory, TCP.
+// The wires: local, shared memory, TCP, TCP over TLS.
 struct wire {
   const char* name;
   transport_choice choice;
-  bool own_addresses;
+  bool own_addresses, tls;
   group_options of(std::int32_t size, std::chrono::milliseconds timeout) const {
-    return {size, choice, own_addresses, timeout};
+    return {size, choice, own_addresses, timeout, tls};
   }
 };
-inline constexpr wire wires[] = {{"local", transport_choice::automatic, false},
-                                 {"shared memory", transport_choice::shared_memory, false},
-                                 {"tcp", transport_choice::tcp, true}};
+inline constexpr wire wires[] = {{"local", transport_choice::automatic, false, false},
+                                 {"shared memory", transport_choice::shared_memory, false, false},
+                                 {"tcp", transport_choice::tcp, true, false},
+                                 {"tls", transport_choice::tcp, true, true}};
 
 std::unique_ptr<runtime::transport> rank_transport(const group_options& o, std::int32_t rank);
 

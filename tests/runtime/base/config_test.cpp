@@ -92,7 +92,11 @@ const std::vector<bad> bad_configs = {
     {"\"127.0.0.1\"",
      "\"10.0.0.1\"",
      "c.conf:7: node[0].address: 10.0.0.1",
-     {"insecure_network = true"}},
+     {"insecure_network = true", "security.tls_ca_file", "dinfer certs"}},
+    {"[parallel]",
+     "[security]\ntls_ca_file = \"ca.crt\"\ntls_key_file = \"a.key\"\n[parallel]",
+     "c.conf:3: security.tls_certificate_file: not given",
+     {"tls_ca_file", "tls_key_file", "or none"}},
     {"\"127.0.0.1\"", "\"0.0.0.0\"", "c.conf:7: node[0].address: 0.0.0.0", {"dial"}},
     {"\"127.0.0.1\"", "\"a b\"", "c.conf:7: node[0].address: \"a b\"", {"IP address"}},
     {"\"cpu:0\"", "\"gpu:0\"", "c.conf:9: node[0].devices: \"gpu:0\"", {"did you mean cuda:0?"}},
@@ -239,6 +243,15 @@ TEST_CASE("what a good file says is what the configuration holds", "[config]") {
   REQUIRE(config->gateways.size() == 1);
   CHECK(config->gateways[0].node == "a");
   CHECK(config->gateways[0].port == 8000);
+}
+
+TEST_CASE("with certificates a node may leave the loopback", "[config]") {
+  auto text = changed("\"127.0.0.1\"", "\"10.0.0.1\"");
+  CHECK_FALSE(problems(text).empty());
+  text.insert(text.find("[parallel]"),
+              "[security]\ntls_ca_file = \"ca.crt\"\ntls_certificate_file = \"{node}.crt\"\n"
+              "tls_key_file = \"{node}.key\"\n");
+  CHECK(problems(text).empty());
 }
 
 TEST_CASE("several GPUs of one node or of several serve a model", "[config]") {
@@ -426,6 +439,7 @@ TEST_CASE("equal clusters have equal canonical texts", "[config]") {
   REQUIRE(check_config(*other));
   REQUIRE(apply_setting(*other, "log-level", "debug"));
   REQUIRE(apply_setting(*other, "model", "elsewhere/m.gguf"));
+  REQUIRE(apply_setting(*other, "tls-ca-file", "elsewhere/ca.crt"));
   CHECK(canonical_text(*one) == canonical_text(*other));
   REQUIRE(apply_setting(*other, "max-num-seqs", "7"));
   CHECK(canonical_text(*one) != canonical_text(*other));

@@ -76,7 +76,8 @@ TEST_CASE("a node that differs is refused with one line that says where") {
   };
   SECTION("protocol") {
     theirs.protocol = 2;
-    CHECK(refusal() == "node b at 127.0.0.1:4242 was refused by a: protocol is \"2\" there and \"1\" here");
+    CHECK(refusal() ==
+          "node b at 127.0.0.1:4242 was refused by a: protocol is \"2\" there and \"1\" here");
   }
   SECTION("build") {
     theirs.build = "0.2.0 GNU 12";

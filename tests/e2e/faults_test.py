@@ -244,8 +244,10 @@ def isolated(model, devices, parallel, expected):
                 s.join(120)
             assert all(s.tokens == e and s.error is None for s, e in zip(streams, expected)), \
                 f"{[s.error for s in streams]}\n{cluster.log()}"
-            assert not reason or f"node {victim} (rank {victim[-1]}) is lost" in reason and "killed by SIGKILL" in reason, reason
-            assert f'node="{victim}",cause="killed by SIGKILL"' in cluster.get("/metrics")[1]
+            # A driver may let go of a process after its connections have closed, and then they are what is told.
+            causes = ["killed by SIGKILL"] + ["peer_lost"] * devices[0].startswith("cuda:")
+            assert not reason or re.search(rf"node {victim} \(rank {victim[-1]}\) is lost: .*(killed by SIGKILL|connection lost)", reason), reason
+            assert any(f'node="{victim}",cause="{c}"' in cluster.get("/metrics")[1] for c in causes), cluster.get("/metrics")[1]
             print(f"isolation by process: {victim} was killed, serves again after {again:.2f} s; {STREAMS} of {STREAMS} went on")
         children = children_of(parent)
         cluster.processes[0].kill()

@@ -26,6 +26,7 @@ namespace {
 
 using Catch::Matchers::Contains;
 using clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
 constexpr milliseconds patience{20'000};
 constexpr milliseconds step{2};
 

@@ -39,13 +39,14 @@ struct host_config : caf::actor_system_config {
 };
 
 embedded_node fake_engine(caf::actor_system& system, milliseconds step_time = step,
-                          std::uint64_t seed = 0) {
+                          std::uint64_t seed = 0, std::uint32_t max_num_seqs = 256) {
   node_options options;
   options.config.nodes.resize(1);
   options.config.nodes[0].name = "a";
   options.config.nodes[0].devices = {"fake:0"};
   options.config.model.max_model_len = 1 << 20;
   options.config.cache.blocks = 1 << 16;
+  options.config.scheduler.max_num_seqs = max_num_seqs;
   fake_parts_options fakes;
   fakes.seed = seed;
   fakes.adjust = [step_time](runtime::fake_options& fake) {
@@ -168,7 +169,7 @@ TEST_CASE("slow consumers that take every thread of the host's pool hold nobody 
   const auto before = fast();
   std::vector<seen_ptr> slow;
   for (int i = 0; i < 4; ++i)
-    slow.push_back(read(system, node.engine(), asking(100'000), milliseconds(100)));
+    slow.push_back(read(system, node.engine(), asking(100'000, 2), milliseconds(100)));
   REQUIRE(within(patience, [&] { return slow[0]->count() > 0; }));
   const auto beside = fast();
   INFO("gap between tokens: " << before << " ms alone, " << beside << " ms beside slow consumers");
@@ -213,7 +214,7 @@ TEST_CASE("kept tokens come together when credit is granted") {
 TEST_CASE("a stream is closed by its consumer, and by its end") {
   host_config config;
   caf::actor_system system(config);
-  auto node = fake_engine(system);
+  auto node = fake_engine(system, step, 0, 1);  // one request at a time
   caf::scoped_actor self{system};
   request_id id = 0;
   self->request(node.engine(), patience, asking(100'000))
@@ -230,7 +231,7 @@ TEST_CASE("a stream is closed by its consumer, and by its end") {
     leaves->request(node.engine(), patience, asking(100'000))
         .receive([](const stream_opened&) {}, [](const caf::error&) { FAIL("not opened"); });
   }
-  // Only when the queue of the one that left is empty again can this be served without waiting.
+  // While the other request runs this one waits, and it would run for minutes.
   const auto out = read(system, node.engine(), asking(5));
   REQUIRE(within(patience, [&] { return out->ended(); }));
   CHECK(out->tokens == alone(5));
@@ -247,6 +248,7 @@ TEST_CASE("what cannot be served is told in words") {
   CHECK(out->last->event.finish == finish_reason::error);
   CHECK(out->last->code == errc::invalid_argument);
   CHECK_THAT(out->last->event.message, Contains("prompt"));
+  CHECK(unpack("anything", refused.request) != caf::none);
   cluster_config cluster;
   cluster.model.path = "/nowhere/model.gguf";
   const auto no_file = spawn_node(system, cluster);

@@ -44,7 +44,7 @@ class gateway_board {
 using deliver_events = std::function<void(net::engine_events)>;
 
 struct gateway_setup {
-  std::uint32_t index = 0;  // into config.gateways
+  std::uint32_t index = 0;  // as in add_gateway
   std::shared_ptr<gateway_board> board;
   deliver_events deliver;
 };

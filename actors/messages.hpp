@@ -98,7 +98,7 @@ struct engine_ready {
 
 // A gateway is there, or gone, as the scheduler or supervisor is told; sent with its handle.
 struct add_gateway {
-  std::uint32_t index = 0;  // into config.gateways
+  std::uint32_t index = 0;  // into config.gateways; 32768 and up: a node's own front
   static auto fields(auto& x, auto&& f) { return f("add_gateway", named{"index", x.index}); }
 };
 

@@ -2,7 +2,7 @@
 // See node.hpp.
 #include "actors/node.hpp"
 
-#include "actors/node_process.hpp"
+#include "actors/exit_code.hpp"
 #include "actors/orders.hpp"
 #include "actors/shard.hpp"
 #include "actors/stage.hpp"
@@ -72,7 +72,8 @@ stage_actor node::spawn_stage(std::uint32_t stage_index) {
   std::vector<shard_actor> members;
   for (const auto& [rank, local] : shards_)
     if (local.stage == static_cast<std::int32_t>(stage_index)) members.push_back(local.handle);
-  stages_.push_back(spawn_state<stage>(self_->home_system(), false, std::move(members)));
+  stages_.push_back(
+      spawn_state<stage>(self_->home_system(), setup_.stages_too, std::move(members)));
   return stages_.back();
 }
 

@@ -24,7 +24,8 @@ struct node_setup {
   std::vector<std::pair<std::uint32_t, gateway_actor>> gateways;  // of this node
   directory_actor directory;                                      // on the first node
   dialer_actor dialer;                                            // on the others
-  bool detached = true;
+  bool detached = true;     // shards have threads of their own
+  bool stages_too = false;  // have them: the system's pool is not ours alone
   std::function<void(const engine_notice&)> on_notice;
   std::function<void(int code, const std::string& reason)> on_exit;         // once
   std::function<void(const std::string&)> on_progress;                      // may be empty

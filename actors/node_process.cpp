@@ -17,7 +17,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 #include <caf/io/all.hpp>
-#include <caf/logger.hpp>
 
 #include <algorithm>
 #include <condition_variable>
@@ -32,14 +31,19 @@ namespace dinfer::actors {
 
 namespace {
 
-constexpr milliseconds teardown_limit{3000}, teardown_look{5}, last_words{250};
+constexpr milliseconds teardown_limit{3000}, last_words{250};
+
+// Own fronts have no section; they are told apart by their nodes.
+constexpr std::uint32_t own_fronts = 1 << 15;
 
 // The gateways that a node serves, with their index in the configuration. No section at all: the
-// first node serves one with the defaults.
-std::vector<std::pair<std::uint32_t, gateway_section>> gateways_of(const cluster_config& config,
-                                                                   std::size_t node) {
+// first node serves one with the defaults, unless it has a front of its own.
+std::vector<std::pair<std::uint32_t, gateway_section>> gateways_of(const node_options& options) {
+  const auto& config = options.config;
+  const auto node = options.node_index;
   std::vector<std::pair<std::uint32_t, gateway_section>> out;
-  if (config.gateways.empty() && node == 0) out.emplace_back(0, gateway_section{});
+  if (config.gateways.empty() && node == 0 && !options.make_own_front)
+    out.emplace_back(0, gateway_section{});
   for (std::uint32_t i = 0; i < config.gateways.size(); ++i) {
     const auto& name = config.gateways[i].node;
     if (name == config.nodes[node].name || (name.empty() && node == 0))
@@ -56,49 +60,36 @@ struct served_gateway {
 
 }  // namespace
 
-int exit_code_of(errc code) noexcept {
-  switch (code) {
-    case errc::none:
-      return exit_ok;
-    case errc::invalid_argument:
-    case errc::unsupported:
-      return exit_bad_config;
-    case errc::bad_file:
-    case errc::not_found:
-      return exit_bad_file;
-    case errc::mismatch:
-    case errc::peer_lost:
-    case errc::timeout:
-    case errc::unavailable:
-      return exit_cluster;
-    default:
-      return exit_failure;
-  }
-}
-
 struct node_process::impl {
   explicit impl(node_options o)
       : options(std::move(o)), config(std::make_shared<cluster_config>(options.config)) {}
 
   result<void> start();
-  result<void> start_gateway(std::uint32_t index, const gateway_section& section,
-                             const net::served_model& model);
+  void make_system();
+  result<void> start_gateways(const net::served_model& model);
+  template <class Make>
+  result<void> start_gateway(std::uint32_t index, const net::served_model& model, Make make_front);
   result<void> publish();
   void spawn_first(const hello& ours);
   void spawn_node(const hello& ours);
   void keep_children();
   void end(int code, const std::string& why);
   void note(const engine_notice& notice);
-  void take_down();
-  void destroy_system();
+  bool take_down();
+  // Without a pool of our own every actor has a thread.
+  bool apart() const noexcept { return options.system != nullptr; }
   void say(const std::function<void(const std::string&)>& to, const std::string& line) const {
     if (to) to(line);
   }
 
   node_options options;
   std::shared_ptr<const cluster_config> config;
-  std::unique_ptr<system_config> settings;
-  std::unique_ptr<caf::actor_system> system;
+  std::unique_ptr<own_system> own;
+  caf::actor_system* system = nullptr;  // own's, or that of the options
+  // Held by what actors may call us back through; `all_ended` when the last of them is gone.
+  std::promise<void> no_caller;
+  std::future<void> all_ended = no_caller.get_future();
+  std::shared_ptr<void> life{nullptr, [this](void*) { no_caller.set_value(); }};
   std::vector<served_gateway> gateways;
   network_actor network;
   dialer_actor dialer;
@@ -132,15 +123,9 @@ result<void> node_process::impl::start() {
              parts.build,       parts.protocol,
              parts.config_text, head.fingerprint,
              words_of(host),    static_cast<std::uint32_t>(::getpid())};
-  settings = std::make_unique<system_config>(
-      system_options{config->health, parts.protocol, config->nodes.size() > 1, false});
-  system = std::make_unique<caf::actor_system>(*settings);
-  system->await_actors_before_shutdown(false);
+  make_system();
   clock.resume();
-  if (!options.on_check) {
-    for (const auto& [index, section] : gateways_of(*config, options.node_index))
-      DINFER_CHECK(start_gateway(index, section, head.served));
-  }
+  if (!options.on_check) DINFER_CHECK(start_gateways(head.served));
   end_phase("http");
   if (config->nodes.size() > 1) {
     network = spawn_network(*system, parts.own);
@@ -153,12 +138,36 @@ result<void> node_process::impl::start() {
   return {};
 }
 
-result<void> node_process::impl::start_gateway(std::uint32_t index, const gateway_section& section,
-                                               const net::served_model& model) {
+void node_process::impl::make_system() {
+  system = options.system;
+  if (system != nullptr) return;
+  own = std::make_unique<own_system>(
+      system_options{config->health, options.parts.protocol, config->nodes.size() > 1, false});
+  system = &own->system();
+}
+
+result<void> node_process::impl::start_gateways(const net::served_model& model) {
+  using link_ptr = std::shared_ptr<net::engine_link>;
+  for (const auto& [index, section] : gateways_of(options)) {
+    const auto make = [&, &listed = section](link_ptr link) {
+      return options.parts.make_front(listed, std::move(link));
+    };
+    DINFER_CHECK(start_gateway(index, model, make));
+  }
+  if (!options.make_own_front) return {};
+  const auto make = [&](link_ptr link) {
+    return result<std::shared_ptr<front>>(options.make_own_front(std::move(link)));
+  };
+  return start_gateway(own_fronts + static_cast<std::uint32_t>(options.node_index), model, make);
+}
+
+template <class Make>
+result<void> node_process::impl::start_gateway(std::uint32_t index, const net::served_model& model,
+                                               Make make_front) {
   served_gateway made;
   made.board = std::make_shared<gateway_board>(index, options.parts.random());
   auto link = std::make_shared<gateway_link>(made.board);
-  DINFER_TRY(auto face, options.parts.make_front(section, link));
+  DINFER_TRY(auto face, make_front(link));
   made.face = std::move(face);
   made.actor = spawn_state<gateway>(
       *system, true, gateway_setup{index, made.board, [to = made.face](net::engine_events events) {
@@ -172,7 +181,7 @@ result<void> node_process::impl::start_gateway(std::uint32_t index, const gatewa
 }
 
 void node_process::impl::spawn_first(const hello& ours) {
-  auto on_change = [this](const runtime::scheduler& core) {
+  auto on_change = [this, alive = life](const runtime::scheduler& core) {
     const auto stats = core.stats();
     {
       const std::lock_guard lock(mutex);
@@ -181,12 +190,12 @@ void node_process::impl::spawn_first(const hello& ours) {
     if (options.parts.on_stats) options.parts.on_stats(stats);
   };
   supervisor = spawn_state<actors::supervisor>(
-      *system, false,
+      *system, apart(),
       supervisor_setup{config, options.parts.make_plan, dialer, true, options.parts.steps_ahead,
                        on_change, options.parts.on_phase, options.parts.on_fault, options.on_check,
                        options.on_progress, options.on_plan, options.on_ready, options.on_error});
   directory =
-      spawn_state<actors::directory>(*system, false, directory_setup{config, ours, supervisor});
+      spawn_state<actors::directory>(*system, apart(), directory_setup{config, ours, supervisor});
 }
 
 result<void> node_process::impl::publish() {
@@ -207,7 +216,11 @@ void node_process::impl::spawn_node(const hello& ours) {
   node_setup setup;
   setup.config = config;
   setup.index = options.node_index;
-  setup.make_runner = options.parts.make_runner;
+  setup.make_runner = [alive = life, make = options.parts.make_runner](
+                          const runtime::runner_options& rank, const node_section& here) {
+    return make(rank, here);
+  };
+  setup.stages_too = apart();
   setup.ours = ours;
   for (const auto& made : gateways) {
     const auto index = static_cast<std::uint32_t>(made.board->next_id() >> 48);
@@ -226,7 +239,7 @@ void node_process::impl::spawn_node(const hello& ours) {
     if (keeper && found != children.end())
       keeper->kill(static_cast<std::size_t>(found - children.begin()), static_cast<pid_t>(process));
   };
-  node = spawn_state<actors::node>(*system, false, std::move(setup));
+  node = spawn_state<actors::node>(*system, apart(), std::move(setup));
 }
 
 void node_process::impl::keep_children() {
@@ -268,25 +281,10 @@ void node_process::impl::end(int c, const std::string& why) {
   ended.notify_all();
 }
 
-// CAF waits without a limit for threads of actors that somebody still holds a handle of, and for
-// its logger, which every thread that used the system keeps until it says otherwise: this one does.
-void node_process::impl::destroy_system() {
-  caf::logger::set_current_actor_system(nullptr);
-  auto done = std::make_shared<std::promise<void>>();
-  auto finished = done->get_future();
-  std::thread destroyer([done, its_settings = settings.release(), ended = system.release()] {
-    delete ended;
-    delete its_settings;
-    done->set_value();
-  });
-  if (finished.wait_for(teardown_limit) == std::future_status::ready) return destroyer.join();
-  DINFER_LOG_ERROR("the actor system does not end; leaving without it");
-  destroyer.detach();
-}
-
 // Actors end on request, except a shard whose device hangs: it is left behind with its thread.
-void node_process::impl::take_down() {
-  if (!system) return;
+// False then; somebody may still call back.
+bool node_process::impl::take_down() {
+  if (!system) return true;
   // Children that were told to end do so; those of a node that leaves alone drain the engine first.
   if (keeper)
     keeper->stop(code == exit_ok ? milliseconds(config->health.shutdown_timeout_ms) + last_words
@@ -314,25 +312,31 @@ void node_process::impl::take_down() {
   stop(dialer);
   end_network(network, options.parts.own != nullptr);
   gateways.clear();
-  const auto limit = std::chrono::steady_clock::now() + teardown_limit;
-  while (system->registry().running() > 0 && std::chrono::steady_clock::now() < limit)
-    std::this_thread::sleep_for(teardown_look);
-  if (system->registry().running() == 0) return destroy_system();
-  DINFER_LOG_ERROR("{} actors do not end; leaving without them", system->registry().running());
-  [[maybe_unused]] auto* abandoned = system.release();
-  [[maybe_unused]] auto* its_settings = settings.release();
+  life.reset();
+  system = nullptr;
+  if (all_ended.wait_for(teardown_limit) == std::future_status::ready)
+    return own == nullptr || own->end(teardown_limit);
+  return false;
 }
 
 node_process::node_process(node_options options)
     : impl_(std::make_unique<impl>(std::move(options))) {}
 
 node_process::~node_process() {
+  if (auto stopped = stop(); !stopped) DINFER_LOG_ERROR("{}", stopped.error().message);
+}
+
+result<void> node_process::stop() {
+  if (!impl_) return {};
   {
     const std::lock_guard lock(impl_->mutex);
     if (!impl_->code) impl_->code = exit_failure;
   }
   impl_->ended.notify_all();
-  impl_->take_down();
+  if (impl_->take_down()) return {};
+  [[maybe_unused]] auto* abandoned = impl_.release();
+  return fail(errc::timeout, fmt::format("actors do not end within {} ms; they are left behind",
+                                         teardown_limit.count()));
 }
 
 result<void> node_process::start() {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // One process of a cluster: its actor system, its node actor and its gateways. What a program
-// calls; it knows no CAF. Thread: any, one at a time, but wait(), drain() and abort() may overlap.
+// calls; it knows no CAF, but may name an actor system that is there already. Thread: any, one at a
+// time, but wait(), drain() and abort() may overlap.
 //
 //   node_process node(options);
 //   if (auto up = node.start(); !up) ...   // bound, gateways answer (503 while loading)
 //   int code = node.wait();                // until drained, aborted, refused or lost
 #pragma once
 
+#include "actors/exit_code.hpp"
 #include "actors/parts.hpp"
 #include "dinfer/config.hpp"
 #include "dinfer/error.hpp"
@@ -19,17 +21,11 @@
 #include <string>
 #include <vector>
 
+namespace caf {
+class actor_system;
+}
+
 namespace dinfer::actors {
-
-// How a process ends.
-inline constexpr int exit_ok = 0;
-inline constexpr int exit_failure = 1;
-inline constexpr int exit_bad_config = 2;
-inline constexpr int exit_bad_file = 3;
-inline constexpr int exit_cluster = 5;  // refused, not joined in time, or the first node was lost
-
-// The exit code that stands for an error.
-int exit_code_of(errc code) noexcept;
 
 struct node_options {
   cluster_config config;       // checked by runtime::check_config
@@ -46,6 +42,12 @@ struct node_options {
   std::function<void(const std::string&)> on_plan;      // the plan's text, on the first node
   std::function<void(const std::string&)> on_ready;     // once per life of the engine
   std::function<void(const std::string&)> on_error;     // why it is not ready or ends
+  // Where the actors live, beside those of strangers, who may block its pool: ours then have
+  // threads of their own. It outlives the node. Null: in a system that the node makes.
+  caf::actor_system* system = nullptr;
+  // A front beside those that the configuration lists, of which there may then be none. May be
+  // empty.
+  std::function<std::shared_ptr<front>(std::shared_ptr<net::engine_link>)> make_own_front;
 };
 
 // What the engine does, as this node knows it.
@@ -60,7 +62,7 @@ struct node_status {
 class node_process {
  public:
   explicit node_process(node_options options);
-  ~node_process();  // as abort(), then waits for its actors within a bound
+  ~node_process();  // as abort(), then stop()
   node_process(const node_process&) = delete;
   node_process& operator=(const node_process&) = delete;
 
@@ -78,6 +80,10 @@ class node_process {
 
   // Ends at once: running requests get an error event as far as they can still be told.
   void abort();
+
+  // Ends every actor of the node, gateways first, so that their clients are told. Bounded. Once.
+  // Error: timeout, some do not end (a device that hangs); they are left behind.
+  result<void> stop();
 
   node_status status();
   // Port of gateway `i` of this node, or 0.

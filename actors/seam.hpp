@@ -95,11 +95,13 @@ auto spawn_with(Spawner& spawner, Args&&... args) {
   return spawner.template spawn<Options>(+init, std::forward<Args>(args)...);
 }
 
-// spawn_state<shard>(system, detached, args...). Detached: a thread of its own.
+// spawn_state<shard>(system, detached, args...). Detached: a thread of its own. All are hidden: who
+// waits until the actors of a program have ended does not wait for the engine's.
 template <class State, class Spawner, class... Args>
 auto spawn_state(Spawner& spawner, bool detached, Args&&... args) {
-  if (detached) return spawn_with<State, caf::detached>(spawner, std::forward<Args>(args)...);
-  return spawn_with<State, caf::no_spawn_options>(spawner, std::forward<Args>(args)...);
+  constexpr auto apart = caf::detached + caf::hidden;
+  if (detached) return spawn_with<State, apart>(spawner, std::forward<Args>(args)...);
+  return spawn_with<State, caf::hidden>(spawner, std::forward<Args>(args)...);
 }
 
 // Sends without an answer.

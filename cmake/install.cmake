@@ -12,7 +12,9 @@ install(DIRECTORY conf/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/conf COMPONENT progr
 set(room ${CMAKE_INSTALL_LIBDIR}/cmake/dinfer)
 install(TARGETS dinfer_words dinfer_kernels dinfer_runtime EXPORT dinfer-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT dinfer-targets NAMESPACE dinfer:: DESTINATION ${room})
+install(TARGETS dinfer_net dinfer_actors EXPORT dinfer-caf-targets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT dinfer-caf-targets NAMESPACE dinfer:: DESTINATION ${room})
 configure_package_config_file(cmake/dinferConfig.cmake.in ${PROJECT_BINARY_DIR}/dinferConfig.cmake INSTALL_DESTINATION ${room})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/dinferConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/dinferConfig.cmake ${PROJECT_BINARY_DIR}/dinferConfigVersion.cmake
-  cmake/FindPCRE2.cmake cmake/Findutf8proc.cmake DESTINATION ${room})
+  cmake/FindCAF.cmake cmake/FindPCRE2.cmake cmake/Findutf8proc.cmake DESTINATION ${room})

@@ -101,7 +101,6 @@ using node_actor = worker_actor::extend_with<actor_of<  //
     caf::result<void>(drain_engine)>>;                  // the process was asked to leave
 
 }  // namespace dinfer::actors
-
 #define DINFER_MESSAGE(type) CAF_ADD_TYPE_ID(dinfer, (dinfer::actors::type))
 CAF_BEGIN_TYPE_ID_BLOCK(dinfer, caf::first_custom_type_id)
 DINFER_MESSAGE(hello)

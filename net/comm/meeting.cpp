@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -24,6 +25,7 @@ struct waiting_room {
     std::shared_ptr<shared_memory> memory;
     std::vector<bool> here;
     std::int32_t count = 0;
+    std::int32_t missing = -1;  // who was waited for in vain
   };
   std::mutex mutex;
   std::condition_variable changed;
@@ -102,16 +104,20 @@ result<std::shared_ptr<shared_memory>> meet_in_process(const meeting& of) {
   const auto table = place;
   table->here[index] = true;
   ++table->count;
-  if (table->count == of.size()) room().tables.erase(of.key());
+  const auto complete = [&] { return table->count == of.size(); };
+  if (complete()) room().tables.erase(of.key());
   room().changed.notify_all();
-  if (room().changed.wait_until(lock, of.deadline, [&] { return table->count == of.size(); }))
-    return table->memory;
-  table->here[index] = false;
-  --table->count;
-  if (table->count == 0) room().tables.erase(of.key());
-  std::int32_t missing = 0;
-  while (missing == of.index || table->here[static_cast<std::size_t>(missing)]) ++missing;
-  return without(of, missing, {errc::timeout, "it did not come", {}});
+  room().changed.wait_until(lock, of.deadline, [&] { return complete() || table->missing >= 0; });
+  if (complete()) return table->memory;
+  if (table->missing < 0) {  // the first to give up says for whom, and all do
+    const auto absent = std::find(table->here.begin(), table->here.end(), false);
+    table->missing = static_cast<std::int32_t>(absent - table->here.begin());
+    if (const auto kept = room().tables.find(of.key());
+        kept != room().tables.end() && kept->second == table)
+      room().tables.erase(kept);
+    room().changed.notify_all();
+  }
+  return without(of, table->missing, {errc::timeout, "it did not come", {}});
 }
 
 result<peer_sockets> meet_by_socket(const meeting& of, door& own, wire_kind kind,

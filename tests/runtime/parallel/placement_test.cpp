@@ -257,23 +257,26 @@ TEST_CASE("GPUs that share a model hold their parts of its steps", "[parallel][p
     return plan->ranks;
   };
   cluster.gpu_node("a", {"cuda:0", "cuda:1", "cuda:2", "cuda:3"}, 80 * gib);
-  const std::uint64_t slots = std::uint64_t{256} * (2 * 128'256 + 16'384) + 2048 * 168;
+  // A step has 2048 tokens for each GPU of a stage.
+  const auto slots = [](std::uint64_t tp) {
+    return std::uint64_t{256} * (2 * 128'256 + 16'384) + tp * 2048 * 168;
+  };
   // Candidates of 1024 rows, own and received; 32 rows of logits: a part sent, two received, whole.
   const std::uint64_t exchange = 3 * 1024 * 8 + std::uint64_t{3 * 64'128 + 128'256} * 32 * 4;
   for (const auto& rank : ranks_of(2, 1)) {
-    CHECK(rank.steps.sampler == slots + exchange);
+    CHECK(rank.steps.sampler == slots(2) + exchange);
     CHECK(rank.steps.logits == std::uint64_t{64'128} * 256 * 4);
-    CHECK(rank.steps.workspace == std::uint64_t{2 * 7'168} * 2048 * 2 + 128 * mib);
+    CHECK(rank.steps.workspace == std::uint64_t{2 * 7'168} * 4096 * 2 + 128 * mib);
     CHECK(rank.steps.reserve == (1536 + 512) * mib);
   }
   const auto piped = ranks_of(1, 3);
-  CHECK(piped[0].steps.sampler == slots);
+  CHECK(piped[0].steps.sampler == slots(1));
   CHECK(piped[1].steps.sampler == 0);
-  CHECK(piped[2].steps.sampler == slots);
+  CHECK(piped[2].steps.sampler == slots(1));
   for (const auto& rank : piped) CHECK(rank.steps.reserve == (1536 + 512) * mib);
   const auto both = ranks_of(2, 2);
-  CHECK(both[0].steps.sampler == slots);
-  CHECK(both[3].steps.sampler == slots + exchange);
+  CHECK(both[0].steps.sampler == slots(2));
+  CHECK(both[3].steps.sampler == slots(2) + exchange);
   CHECK(both[3].steps.reserve == (1536 + 1024) * mib);
 }
 

@@ -53,6 +53,11 @@ def status(cluster):
     assert re.search(r"^n1 +127\.0\.0\.2:\d+ +alive +cpu:0 +", text, re.M), text
     assert re.search(r"^1 +1 +0 +n1 +cpu:0 +\d+\.\.29 +[\d.]+ MiB +\d+ blocks, [\d.]+ [MG]iB$", text, re.M), text
     assert "\x1b" not in text
+    with subprocess.Popen([BINARIES / "dinfer", "status", "--url", cluster.url, "--json", "--watch", "0.2"],
+                          stdout=subprocess.PIPE, text=True) as watching:
+        seen = [json.loads(watching.stdout.readline())["state"] for _ in range(3)]
+        watching.kill()
+    assert seen == ["ready"] * 3, seen
 
 
 def guarded_status():

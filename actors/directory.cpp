@@ -11,6 +11,12 @@
 
 namespace dinfer::actors {
 
+namespace {
+
+constexpr milliseconds status_timeout{1500};  // longer than the supervisor waits itself
+
+}  // namespace
+
 directory::directory(directory_actor::pointer self, directory_setup setup)
     : self_(self), setup_(std::move(setup)), watch_(self), members_(setup_.config->nodes.size()) {}
 
@@ -19,9 +25,9 @@ directory_actor::behavior_type directory::make_behavior() {
       [this](const hello& theirs, const worker_actor& worker) { return join(theirs, worker); },
       [this](const status_query& query) -> caf::result<cluster_status> {
         auto promise = self_->make_response_promise<cluster_status>();
-        ask(self_, setup_.supervisor, milliseconds(1000), query)
+        ask(self_, setup_.supervisor, status_timeout, query)
             .then([this, promise](
-                      const engine_notice& engine) mutable { promise.deliver(status(engine)); },
+                      const cluster_status& known) mutable { promise.deliver(with_nodes(known)); },
                   [promise](const caf::error& why) mutable { promise.deliver(why); });
         return promise;
       },
@@ -56,9 +62,7 @@ void directory::lose(std::size_t index, const std::string& why) {
   tell(self_, setup_.supervisor, node_lost{static_cast<std::uint32_t>(index), why});
 }
 
-cluster_status directory::status(const engine_notice& engine) const {
-  cluster_status out;
-  out.engine = engine;
+cluster_status directory::with_nodes(cluster_status out) const {
   for (std::size_t i = 0; i < members_.size(); ++i) {
     const auto& node = setup_.config->nodes[i];
     node_line line;

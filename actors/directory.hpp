@@ -37,7 +37,7 @@ class directory {
 
   caf::result<welcome, supervisor_actor> join(const hello& theirs, const worker_actor& worker);
   void lose(std::size_t index, const std::string& why);
-  cluster_status status(const engine_notice& engine) const;
+  cluster_status with_nodes(cluster_status known) const;
 
   directory_actor::pointer self_;
   directory_setup setup_;

@@ -2,6 +2,7 @@
 // See gateway.hpp.
 #include "actors/gateway.hpp"
 
+#include "actors/status_text.hpp"
 #include "actors/wire.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/schedule/step_codec.hpp"
@@ -18,6 +19,8 @@ namespace {
 
 // CAF has no backpressure and a frame blocks the link: what crosses at once is bounded.
 constexpr std::size_t max_submit_bytes = 1 << 20;
+
+constexpr milliseconds status_timeout{2500};  // longer than the directory waits itself
 
 net::engine_events rejection(request_id id, error why) {
   net::engine_events events;
@@ -79,6 +82,8 @@ gateway_actor::behavior_type gateway::make_behavior() {
         answer_drains();
         return promise;
       },
+      [this](const welcome&, const status_source_actor& directory) { directory_ = directory; },
+      [this](const show_cluster& message) { show_cluster_of(message.id); },
   };
 }
 
@@ -177,6 +182,23 @@ void gateway::count(std::uint32_t running, std::uint32_t waiting, std::uint64_t 
   status.last_step_age_ms = age_ms;
   show(std::move(status));
 }
+
+void gateway::show_cluster_of(request_id id) {
+  const auto answer = [deliver = setup_.deliver, id](result<std::string> text) {
+    net::engine_events events;
+    events.clusters.emplace_back(id, std::move(text));
+    deliver(std::move(events));
+  };
+  if (!directory_)
+    return answer(fail(errc::unavailable, "this node has not joined the cluster yet"));
+  ask(self_, directory_, status_timeout, status_query{})
+      .then([answer](const cluster_status& status) { answer(render_status(status)); },
+            [answer](const caf::error& why) {
+              answer(fail(errc::unavailable, "the first node does not tell: " + text_of(why)));
+            });
+}
+
+void gateway_link::show_cluster(request_id id) { post(gateway_, actors::show_cluster{id}); }
 
 void gateway_link::submit(generate_request request) {
   post(gateway_, actors::submit{request.id, runtime::encode(request)});

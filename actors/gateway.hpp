@@ -69,6 +69,7 @@ class gateway {
   void show(net::engine_status status);
   void answer_drains();
   void fail_open(const std::string& reason);
+  void show_cluster_of(request_id id);
   void count(std::uint32_t running, std::uint32_t waiting, std::uint64_t age_ms);
 
   gateway_actor::pointer self_;
@@ -77,6 +78,7 @@ class gateway {
   net::engine_status status_;
   std::uint32_t epoch_ = 0;
   scheduler_actor scheduler_;
+  status_source_actor directory_;
   bool leaving_ = false;  // this node drains, whatever the engine does
   std::vector<caf::typed_response_promise<drained>> draining_;
   std::unordered_set<request_id> open_;
@@ -90,6 +92,7 @@ class gateway_link : public net::engine_link {
 
   void submit(generate_request request) override;
   void cancel(request_id id, finish_reason reason) override;
+  void show_cluster(request_id id) override;
   request_id next_id() noexcept override { return board_->next_id(); }
   net::engine_status status() const override { return board_->status(); }
 

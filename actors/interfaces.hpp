@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Every actor's interface, with a line per handler, and the type IDs of all messages. Read this
-// first to see who talks to whom. Nodes talk in a star: every node dials the first one, where the
-// directory, the supervisor and the scheduler live; stages and gateways answer over that link.
+// Every actor's interface, a line per handler, and the type IDs of all messages: who talks to whom.
+// Nodes talk in a star: every node dials the first one, where the directory, the supervisor and the
+// scheduler live; stages and gateways answer over that link.
 #pragma once
 
 #include "actors/messages.hpp"
@@ -20,8 +20,7 @@ using token_sink_actor = actor_of<caf::result<void>(token_batch),    // of one s
 using stage_actor = actor_of<caf::result<void>(run_step)>;
 using stage_list = std::vector<stage_actor>;
 
-// Runs runtime::scheduler at step boundaries, for one group after the other. One, on the first
-// node.
+// Runs runtime::scheduler at step boundaries, for group after group. One, on the first node.
 using scheduler_actor = actor_of<  //
     caf::result<void>(submit),     // from a gateway: answered by a token_batch
     caf::result<void>(cancel),
@@ -33,16 +32,21 @@ using scheduler_actor = actor_of<  //
     caf::result<drained>(drain_engine),   // no more submits; answered when no request is left
     caf::result<void>(plan_tick),         // to itself: once for all that just came in
     caf::result<void>(resume_tick),       // to itself: requests have waited long enough
-    caf::result<void>(pulse_tick)>;       // to itself: step deadline and pulses
+    caf::result<void>(pulse_tick),        // to itself: step deadline and pulses
+    caf::result<cluster_status>(status_query)>;  // its load alone
+
+using status_source_actor = actor_of<caf::result<cluster_status>(status_query)>;  // the directory
 
 // Implements net::engine_link for one front.
 using gateway_actor = token_sink_actor::extend_with<actor_of<  //
     caf::result<void>(submit),                                 // from its front
     caf::result<void>(cancel),                                 // from its front
     caf::result<void>(engine_ready, scheduler_actor),          // requests go there from now on
-    caf::result<void>(engine_notice),      // loading, draining or dead: new requests are refused
-    caf::result<void>(fail_engine),        // from its node, which ends: so do open requests
-    caf::result<drained>(drain_engine)>>;  // refuses from now on; answered when none is open
+    caf::result<void>(engine_notice),    // loading, draining or dead: new requests are refused
+    caf::result<void>(fail_engine),      // from its node, which ends: so do open requests
+    caf::result<drained>(drain_engine),  // refuses from now on; answered when none is open
+    caf::result<void>(welcome, status_source_actor),  // from its node, which has joined
+    caf::result<void>(show_cluster)>>;                // from its front
 
 // What a shard tells of itself.
 using fault_sink_actor = actor_of<    //
@@ -79,12 +83,11 @@ using supervisor_actor = fault_sink_actor::extend_with<actor_of<  //
     caf::result<void>(step_overdue),                              // from the scheduler
     caf::result<void>(form_tick),                                 // to itself
     caf::result<drained>(drain_cluster),                          // from a node that leaves
-    caf::result<engine_notice>(status_query)>>;
+    caf::result<cluster_status>(status_query)>>;                  // but for the nodes
 
 // Who is there. One, published at the first node's address: all that a stranger can reach.
-using directory_actor =
-    actor_of<caf::result<welcome, supervisor_actor>(hello, worker_actor),  // admits or refuses
-             caf::result<cluster_status>(status_query)>;
+using directory_actor = status_source_actor::extend_with<
+    actor_of<caf::result<welcome, supervisor_actor>(hello, worker_actor)>>;  // admits or refuses
 
 // Waits on sockets so that nobody else has to: tries a port before CAF may connect to it.
 using dialer_actor = actor_of<           //
@@ -98,7 +101,6 @@ using node_actor = worker_actor::extend_with<actor_of<  //
     caf::result<void>(drain_engine)>>;                  // the process was asked to leave
 
 }  // namespace dinfer::actors
-
 #define DINFER_MESSAGE(type) CAF_ADD_TYPE_ID(dinfer, (dinfer::actors::type))
 CAF_BEGIN_TYPE_ID_BLOCK(dinfer, caf::first_custom_type_id)
 DINFER_MESSAGE(hello)
@@ -119,6 +121,7 @@ DINFER_MESSAGE(end_child)
 DINFER_MESSAGE(drain_cluster)
 DINFER_MESSAGE(status_query)
 DINFER_MESSAGE(cluster_status)
+DINFER_MESSAGE(show_cluster)
 DINFER_MESSAGE(join_now)
 DINFER_MESSAGE(form_tick)
 DINFER_MESSAGE(load_shard)
@@ -162,5 +165,6 @@ DINFER_MESSAGE(stage_list)
 DINFER_MESSAGE(worker_actor)
 DINFER_MESSAGE(supervisor_actor)
 DINFER_MESSAGE(directory_actor)
+DINFER_MESSAGE(status_source_actor)
 CAF_END_TYPE_ID_BLOCK(dinfer)
 #undef DINFER_MESSAGE

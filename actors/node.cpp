@@ -120,8 +120,11 @@ void node::joined(const directory_actor& directory, const supervisor_actor& supe
     end(exit_cluster, fmt::format("node {}, the first one, is lost: {}",
                                   setup_.config->nodes.front().name, text_of(why)));
   });
-  for (const auto& [index, gateway] : setup_.gateways)
+  for (const auto& [index, gateway] : setup_.gateways) {
     tell(self_, supervisor_, add_gateway{index}, gateway);
+    tell(self_, gateway, welcome{setup_.config->nodes.front().name},
+         status_source_actor{directory});
+  }
 }
 
 void node::not_joined(const error& why) {

@@ -5,7 +5,6 @@
 
 #include "actors/fake_parts.hpp"
 #include "dinfer/version.hpp"
-#include "kernels/device.hpp"
 #include "net/comm/transport.hpp"
 #include "net/openai/engine_metrics.hpp"
 #include "runtime/base/config_defaults.hpp"
@@ -13,11 +12,10 @@
 #include "runtime/base/toml_config.hpp"
 #include "runtime/models/generation_config.hpp"
 #include "runtime/models/model.hpp"
+#include "runtime/parallel/model_plan.hpp"
+#include "runtime/parallel/this_host.hpp"
 #include "runtime/tokenizer/model_words.hpp"
 #include "runtime/weights/source.hpp"
-
-#include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <ctime>
@@ -98,12 +96,8 @@ std::string served_name_of(const cluster_config& config) {
   return name.empty() ? path.stem().string() : name;
 }
 
-result<std::unique_ptr<runtime::weight_source>> open_model(const cluster_config& config) {
-  return runtime::open_weights(config.model.path, config.model.format, config.model.seed);
-}
-
 result<model_head> read_head(const cluster_config& config) {
-  DINFER_TRY(const auto source, open_model(config));
+  DINFER_TRY(const auto source, runtime::open_model(config));
   DINFER_TRY(const auto shape, runtime::read_model_shape(*source));
   DINFER_TRY(auto words, runtime::open_words(*source, config.model.path, config.model.tokenizer,
                                              shape.vocabulary));
@@ -126,61 +120,16 @@ result<model_head> read_head(const cluster_config& config) {
   return head;
 }
 
-// Memory of the devices that have their own: asked before anything is loaded, so that a GPU that
-// cannot be used is told at once.
-result<void> ask_devices(const node_section& here, runtime::host_facts& host) {
-  for (const std::string& device : here.devices) {
-    kernels::device_memory memory;
-    if (device.starts_with("cuda:")) {
-      auto asked = kernels::query_memory(device);
-      if (!asked)
-        return fail(errc::unsupported,
-                    asked.error().message +
-                        "; to serve on the CPU list devices = [\"cpu:0\"] (--devices cpu:0)",
-                    device);
-      memory = *asked;
-    }
-    host.device_bytes.push_back(memory.total_bytes);
-    host.device_free_bytes.push_back(memory.free_bytes);
-  }
-  return {};
-}
-
-result<runtime::host_facts> this_host(const node_section& here) {
-  runtime::host_facts host;
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (::sched_getaffinity(0, sizeof cores, &cores) == 0) {
-    host.cores = static_cast<std::uint32_t>(CPU_COUNT(&cores));
-    while (host.first_core + 1 < CPU_SETSIZE && !CPU_ISSET(host.first_core, &cores))
-      ++host.first_core;
-  }
-  const auto pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
-  if (pages > 0 && page > 0)
-    host.memory_bytes = static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page);
-  // Nodes that run under one kernel share its cores and memory.
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> host.machine;
-  DINFER_CHECK(ask_devices(here, host));
-  return host;
-}
-
 result<cluster_plan> plan_model(const cluster_config& config,
                                 const std::vector<runtime::host_facts>& hosts) {
-  DINFER_TRY(const auto source, open_model(config));
-  DINFER_TRY(const auto shape, runtime::read_model_shape(*source));
-  DINFER_TRY(const auto* factory, runtime::find_model(shape.architecture));
-  DINFER_TRY(const auto weights, factory->estimate(shape, *source));
-  auto facts = hosts;  // none: a plan for people, as if every node were this host
-  for (std::size_t i = facts.size(); i < config.nodes.size(); ++i) {
-    DINFER_TRY(facts.emplace_back(), this_host(config.nodes[i]));
-  }
-  DINFER_TRY(const auto placed, runtime::place(config, shape, weights, facts));
+  DINFER_TRY(const auto made, runtime::plan_model(config, hosts));
+  const auto& placed = made.placed;
   cluster_plan plan;
   plan.stages = placed.pipeline_parallel_size;
   plan.tensor_parallel_size = placed.tensor_parallel_size;
   plan.max_model_len = placed.max_model_len;
-  plan.eos_tokens = shape.eos_tokens;
-  plan.text = runtime::render_plan(placed, config, shape);
+  plan.eos_tokens = made.shape.eos_tokens;
+  plan.text = runtime::render_plan(placed, config, made.shape);
   // What a GPU has left is measured on it, once everything else is there.
   const bool measured = runtime::on_cuda(config) && config.cache.memory_bytes == 0;
   for (const auto& rank : placed.ranks)
@@ -276,7 +225,7 @@ node_parts default_parts(const cluster_config& config,
   auto parts = fake_parts(config, {});
   parts.own = own;
   parts.config_text = runtime::canonical_text(config);
-  parts.host = this_host;
+  parts.host = runtime::this_host;
   parts.random = random_number;
   parts.on_stats = feed_metrics(served_name_of(config), metrics);
   parts.on_phase = phase_gauges(metrics);

@@ -15,6 +15,8 @@ namespace dinfer::actors {
 
 namespace {
 
+constexpr milliseconds rate_window{5000};  // that tokens a second are counted over
+
 std::uint32_t gateway_of(request_id id) noexcept { return static_cast<std::uint32_t>(id >> 48); }
 
 std::uint64_t milliseconds_between(clock_time from, clock_time to) {
@@ -59,6 +61,11 @@ scheduler_actor::behavior_type scheduler::make_behavior() {
       },
       [this](const resume_tick&) { give_up_waiting(); },
       [this](const pulse_tick&) { beat(); },
+      [this](const status_query&) {
+        cluster_status out;
+        out.load = load();
+        return out;
+      },
   };
 }
 
@@ -186,6 +193,8 @@ void scheduler::resume(const resume_engine& message, const stage_list& stages) {
   core_.restart(message.epoch, message.blocks);
   stages_ = stages;
   overdue_ = 0;
+  const auto stats = core_.stats();
+  counts_.assign(1, {now(self_), stats.prompt_tokens, stats.generation_tokens});
   last_result_ = now(self_);
   if (open_.empty()) resume_by_.reset();
   closed_ = false;
@@ -223,7 +232,27 @@ void scheduler::beat() {
   }
   for (const auto& [index, gateway] : gateways_)
     tell(self_, gateway, engine_pulse{epoch(), stats.running, stats.waiting, age});
+  counts_.push_back({now(self_), stats.prompt_tokens, stats.generation_tokens});
+  while (now(self_) - counts_.front().at > rate_window) counts_.pop_front();
   publish();
+}
+
+engine_load scheduler::load() const {
+  const auto stats = core_.stats();
+  engine_load out;
+  out.known = true;
+  out.running = stats.running;
+  out.waiting = stats.waiting;
+  out.block_size = core_.config().block_size;
+  out.blocks = stats.blocks_total;
+  out.blocks_used = stats.blocks_used;
+  out.blocks_kept = stats.blocks_cached;
+  if (counts_.empty()) return out;
+  const auto& since = counts_.front();
+  out.window_ms = milliseconds_between(since.at, now(self_));
+  out.prompt_tokens = stats.prompt_tokens - since.prompt;
+  out.generated_tokens = stats.generation_tokens - since.generated;
+  return out;
 }
 
 void scheduler::publish() {

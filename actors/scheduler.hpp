@@ -38,6 +38,10 @@ class scheduler {
   scheduler_actor::behavior_type make_behavior();
 
  private:
+  struct counted {  // tokens so far
+    clock_time at;
+    std::uint64_t prompt = 0, generated = 0;
+  };
   struct sent_step {
     std::uint64_t step = 0;
     clock_time at;
@@ -60,6 +64,7 @@ class scheduler {
   runtime::epoch_id epoch() const noexcept { return core_.config().epoch; }
   void beat();
   void publish();
+  engine_load load() const;
 
   scheduler_actor::pointer self_;
   scheduler_setup setup_;
@@ -69,6 +74,7 @@ class scheduler {
   std::unordered_set<request_id> open_;
   std::deque<sent_step> in_flight_;
   clock_time last_result_;
+  std::deque<counted> counts_;           // one a heartbeat, for the last few seconds
   std::uint64_t overdue_ = 0;            // step that was reported
   bool planning_ = false;                // a plan_tick is on its way
   stage_list stages_;                    // every part of every stage; empty: there is no group

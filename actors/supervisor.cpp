@@ -70,7 +70,7 @@ supervisor_actor::behavior_type supervisor::make_behavior() {
         form();
       },
       [this](const drain_cluster& m) { return drain(m); },
-      [this](const status_query&) { return notice_; },
+      [this](const status_query&) { return status(); },
   };
 }
 
@@ -242,7 +242,9 @@ void supervisor::fail(const fault& what) {
   waiting_since_ = now(self_);
   missing_said_.clear();
   ++failures_;
-  last_fault_ = why.message;
+  last_fault_ = told_fault_ = why.message;
+  fault_at_ = now(self_);
+  ++faults_;
   if (what.child) end_frozen(*what.child);
   if (setup_.on_fault)
     setup_.on_fault(what.node, what.cause.empty() ? std::string(to_string(why.code)) : what.cause);

@@ -65,6 +65,7 @@ class supervisor {
     shard_actor shard;
     bool loaded = false;
     bool fresh = false;                 // in this attempt
+    std::uint64_t weight_bytes = 0;     // once loaded
     std::uint64_t done = 0, total = 0;  // bytes of weights
   };
   enum class phase { waiting, forming, serving, ended };
@@ -87,6 +88,10 @@ class supervisor {
   std::vector<std::size_t> missing_nodes() const;
   void report_missing();
   void say_missing(const std::vector<std::string>& words);
+
+  // Telling (supervisor_status.cpp).
+  caf::result<cluster_status> status() const;
+  rank_line line_of(std::size_t rank) const;
 
   // Forming, in this order (supervisor_form.cpp).
   void form();
@@ -138,6 +143,9 @@ class supervisor {
   std::string missing_said_;
   std::optional<fault> held_fault_;  // while serving, until the next form_tick
   std::string last_fault_;           // until the engine serves again
+  std::string told_fault_;           // the last one, whatever came after it
+  clock_time fault_at_;
+  std::uint32_t faults_ = 0;
   std::uint64_t percent_said_ = 0;
   std::vector<member> members_;  // by index into config.nodes
   std::map<std::uint32_t, gateway_actor> gateways_;

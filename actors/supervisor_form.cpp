@@ -48,9 +48,9 @@ void supervisor::gather(const std::vector<std::size_t>& who, Ask ask_one, Take t
           if (attempt != attempt_) return;
           auto e = from_caf(why);
           const auto node = plan_->ranks[rank].node;
-          e.message += fmt::format(" ({}, node {}{})", notice_.stage,
-                                   setup_.config->nodes[node].name,
-                                   at_address(*setup_.config, node));
+          e.message +=
+              fmt::format(" ({}, node {}{})", notice_.stage, setup_.config->nodes[node].name,
+                          at_address(*setup_.config, node));
           fail(fault_of(rank, std::move(e)));
         });
   }
@@ -130,6 +130,7 @@ void supervisor::load() {
       },
       [this](std::size_t rank, const shard_loaded& done) {
         ranks_[rank].loaded = ranks_[rank].fresh = true;
+        ranks_[rank].weight_bytes = done.weight_bytes;
         if (setup_.on_check) return;
         say(setup_.on_progress,
             fmt::format("{}: {:.1f} MiB of weights ({} bytes, {} of them replicated) in {} ms",

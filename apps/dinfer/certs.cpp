@@ -2,6 +2,7 @@
 // Names to files: DIR/ca.crt and ca.key, DIR/NODE.crt and NODE.key, for the user's eyes alone.
 #include "apps/dinfer/certs.hpp"
 
+#include "apps/dinfer/server.hpp"
 #include "net/tls/issue.hpp"
 #include "runtime/base/config_field.hpp"
 #include "runtime/base/toml_config.hpp"
@@ -23,7 +24,6 @@
 namespace dinfer::apps {
 namespace {
 
-constexpr int exit_usage = 2, exit_file = 3;
 constexpr std::time_t day = 24 * 3600;
 constexpr std::time_t clock_skew = 3600;  // a host whose clock is late may use it at once
 constexpr const char* ca_name = "ca";

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <boost/json.hpp>
-#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -23,8 +22,6 @@ namespace {
 namespace json = boost::json;
 using steady = std::chrono::steady_clock;
 
-constexpr int exit_usage = 2;
-constexpr int exit_no_server = 5;
 constexpr int bar_width = 30;
 
 double seconds_since(steady::time_point t) {
@@ -33,25 +30,6 @@ double seconds_since(steady::time_point t) {
 
 double unix_seconds() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-// "http://host:port"; nothing else is served.
-std::optional<net::http_client::options> address_of(const chat_options& options) {
-  constexpr std::string_view scheme = "http://";
-  std::string_view rest = options.url;
-  if (!rest.starts_with(scheme)) return std::nullopt;
-  rest.remove_prefix(scheme.size());
-  const auto colon = rest.rfind(':');
-  net::http_client::options out;
-  out.host = std::string(rest.substr(0, colon));
-  out.api_key = options.api_key;
-  if (colon != std::string_view::npos) {
-    const auto port = rest.substr(colon + 1);
-    const auto end = port.data() + port.size();
-    if (std::from_chars(port.data(), end, out.port).ptr != end) return std::nullopt;
-  }
-  if (out.host.empty()) return std::nullopt;
-  return out;
 }
 
 class conversation {
@@ -68,14 +46,14 @@ class conversation {
       if (options_.process > 0 && ::kill(options_.process, 0) != 0)
         return fail(errc::peer_lost, "the server ended before it was ready:\n" + log_tail());
       if (seconds_since(began) >= options_.wait_seconds)
-        return fail(errc::timeout, "no answer from " + options_.url + " in " +
+        return fail(errc::timeout, "no answer from " + options_.server.url + " in " +
                                        std::to_string(options_.wait_seconds) +
                                        " s: " + (answer ? answer->body : answer.error().message));
       show_waiting(answer, seconds_since(began));
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
     if (terminal_) std::printf("\r\033[K");
-    std::printf("ready: %s\n", options_.url.c_str());
+    std::printf("ready: %s\n", options_.server.url.c_str());
     return {};
   }
 
@@ -176,9 +154,9 @@ int fail_with(const error& problem) {
 }  // namespace
 
 int chat(const chat_options& options) {
-  auto address = address_of(options);
+  auto address = address_of(options.server);
   if (!address) {
-    std::fprintf(stderr, "dinfer chat: --url %s: expected http://HOST:PORT\n", options.url.c_str());
+    std::fprintf(stderr, "dinfer chat: %s\n", address.error().message.c_str());
     return exit_usage;
   }
   conversation talk(options, net::http_client(*address));

@@ -2,14 +2,15 @@
 // `dinfer chat`: talks to a running gateway from the terminal. Blocking, one thread.
 #pragma once
 
+#include "apps/dinfer/server.hpp"
+
 #include <cstdint>
 #include <string>
 
 namespace dinfer::apps {
 
 struct chat_options {
-  std::string url = "http://127.0.0.1:8000";
-  std::string api_key;
+  server_options server;
   std::string question;            // asked first; empty: the prompt at once
   std::uint32_t wait_seconds = 0;  // for the server to become ready
   std::int32_t process = 0;        // server's process: waiting ends when it is gone

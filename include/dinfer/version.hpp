@@ -8,7 +8,7 @@
 
 namespace dinfer {
 
-inline constexpr std::uint32_t protocol_version = 4;
+inline constexpr std::uint32_t protocol_version = 5;
 std::string_view version() noexcept;   // "0.1.0"
 std::string_view build_id() noexcept;  // version, compiler and protocol: two nodes must agree on it
 

@@ -10,12 +10,15 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 namespace dinfer::net {
 
 enum class engine_state : std::uint8_t { loading, ready, draining, dead };
+
+std::string_view state_text(engine_state state) noexcept;
 
 struct engine_status {
   engine_state state = engine_state::loading;
@@ -30,6 +33,7 @@ struct engine_events {
   std::vector<token_event> tokens;
   std::vector<std::pair<request_id, error>>
       rejected;  // never started; nothing else follows for them
+  std::vector<std::pair<request_id, result<std::string>>> clusters;  // what show_cluster() asked
 };
 
 class engine_link {
@@ -38,6 +42,8 @@ class engine_link {
   // Answered through deliver(): a rejection or token events. `request.id` was taken from next_id().
   virtual void submit(generate_request request) = 0;
   virtual void cancel(request_id id, finish_reason reason) = 0;
+  // Answered through deliver(), with JSON for a person: who is there, who holds what.
+  virtual void show_cluster(request_id id) = 0;
   virtual request_id next_id() noexcept = 0;
   virtual engine_status status() const = 0;
 };

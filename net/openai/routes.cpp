@@ -11,7 +11,7 @@ constexpr std::string_view reads = "GET, HEAD, OPTIONS";
 constexpr std::string_view writes = "POST, OPTIONS";
 constexpr std::string_view model_prefix = "/v1/models/";
 
-constexpr std::array<route, 13> table{{
+constexpr std::array<route, 14> table{{
     {endpoint::chat, "/v1/chat/completions", false, true, false, writes},
     {endpoint::completions, "/v1/completions", false, true, false, writes},
     {endpoint::models, "/v1/models", true, false, false, reads},
@@ -22,6 +22,7 @@ constexpr std::array<route, 13> table{{
     {endpoint::ping, "/ping", true, true, false, "GET, HEAD, POST, OPTIONS"},
     {endpoint::version, "/version", true, false, false, reads},
     {endpoint::metrics, "/metrics", true, false, false, reads},
+    {endpoint::cluster, "/cluster", true, false, false, reads},
     {endpoint::tokenize, "/tokenize", false, true, false, writes},
     {endpoint::detokenize, "/detokenize", false, true, false, writes},
     {endpoint::none, "other", false, false, false, ""},

@@ -21,6 +21,7 @@ enum class endpoint : std::uint8_t {
   ping,
   version,
   metrics,
+  cluster,
   tokenize,
   detokenize,
   none  // no such path

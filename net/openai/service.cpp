@@ -13,28 +13,16 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 
 namespace dinfer::net {
 namespace {
 
 constexpr std::size_t client_id_bytes_max = 128;
+constexpr std::size_t status_questions_max = 64;  // under way
 constexpr std::uint64_t stuck_after_ms = 10'000;
 
 using context_ptr = std::shared_ptr<request_context>;
-
-std::string_view state_text(engine_state state) {
-  switch (state) {
-    case engine_state::loading:
-      return "loading";
-    case engine_state::ready:
-      return "ready";
-    case engine_state::draining:
-      return "draining";
-    case engine_state::dead:
-      return "dead";
-  }
-  return "unknown";
-}
 
 bool printable(std::string_view text) {
   return !text.empty() && text.size() <= client_id_bytes_max &&
@@ -85,10 +73,12 @@ struct service::impl {
   context_ptr make_context(const http_request& request, std::shared_ptr<exchange> to,
                            const route& r) const;
   void dispatch(http_request& request, const route& r, const context_ptr& context);
-  void read(const http_request& request, const route& r, const context_ptr& context) const;
+  void read(const http_request& request, const route& r, const context_ptr& context);
   void write(http_request& request, const route& r, const context_ptr& context);
   void health(const context_ptr& context) const;
   void ready(const context_ptr& context) const;
+  void ask_cluster(const context_ptr& context);
+  void tell_cluster(request_id id, const result<std::string>& text);
   void models(const context_ptr& context) const;
   void one_model(std::string_view path, const context_ptr& context) const;
   void tokenize(std::string body, const context_ptr& context) const;
@@ -98,6 +88,7 @@ struct service::impl {
   service_shared& shared;
   offload_function offload;
   generating_calls calls;
+  std::map<request_id, context_ptr> asked;  // for the cluster's status
 };
 
 service::service(service_shared& shared, offload_function offload)
@@ -105,7 +96,10 @@ service::service(service_shared& shared, offload_function offload)
 
 service::~service() = default;
 
-void service::deliver(const engine_events& events) { impl_->calls.deliver(events); }
+void service::deliver(const engine_events& events) {
+  impl_->calls.deliver(events);
+  for (const auto& [id, text] : events.clusters) impl_->tell_cluster(id, text);
+}
 
 void service::handle(http_request request, std::shared_ptr<exchange> to) {
   const auto& r = find_route(request.path);
@@ -162,9 +156,10 @@ void service::impl::dispatch(http_request& request, const route& r, const contex
                  "method_not_allowed"});
 }
 
-void service::impl::read(const http_request& request, const route& r,
-                         const context_ptr& context) const {
+void service::impl::read(const http_request& request, const route& r, const context_ptr& context) {
   switch (r.to) {
+    case endpoint::cluster:
+      return ask_cluster(context);
     case endpoint::models:
       return models(context);
     case endpoint::one_model:
@@ -231,6 +226,23 @@ void service::impl::ready(const context_ptr& context) const {
     response.fields.emplace_back("Retry-After", "1");
   }
   context->respond(std::move(response));
+}
+
+void service::impl::ask_cluster(const context_ptr& context) {
+  if (asked.size() >= status_questions_max)
+    return context->fail({errc::unavailable, "too many ask how the cluster is", {}});
+  const auto id = shared.engine().next_id();
+  asked.emplace(id, context);
+  shared.engine().show_cluster(id);
+}
+
+void service::impl::tell_cluster(request_id id, const result<std::string>& text) {
+  const auto found = asked.find(id);
+  if (found == asked.end()) return;
+  const auto context = std::move(found->second);
+  asked.erase(found);
+  if (text) context->json(*text);
+  else context->fail(text.error());
 }
 
 void service::impl::models(const context_ptr& context) const {

@@ -11,6 +11,20 @@ namespace {
 constexpr std::size_t names_logged_max = 64;
 }
 
+std::string_view state_text(engine_state state) noexcept {
+  switch (state) {
+    case engine_state::loading:
+      return "loading";
+    case engine_state::ready:
+      return "ready";
+    case engine_state::draining:
+      return "draining";
+    case engine_state::dead:
+      return "dead";
+  }
+  return "unknown";
+}
+
 service_shared::service_shared(settings s, std::shared_ptr<engine_link> engine,
                                std::shared_ptr<runtime::metrics_registry> metrics)
     : settings_(std::move(s)),

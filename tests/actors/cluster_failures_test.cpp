@@ -310,6 +310,13 @@ TEST_CASE("the directory tells who is there and what the engine does") {
   REQUIRE(state.nodes.size() == 2);
   CHECK(state.nodes[1].name == "b");
   CHECK(state.nodes[1].alive);
+  REQUIRE(state.ranks.size() == 2);
+  CHECK(state.ranks[1].node == "b");
+  CHECK(state.ranks[1].stage == 1);
+  CHECK(state.ranks[1].cache_blocks == state.load.blocks);
+  CHECK(state.load.known);
+  CHECK(state.load.blocks_used == 0);
+  CHECK(state.faults == 0);
   cluster.kill_node(1);
   cluster.pass(milliseconds(500));
   state = cluster.cluster_state();
@@ -317,6 +324,28 @@ TEST_CASE("the directory tells who is there and what the engine does") {
   CHECK(state.nodes[0].alive);
   CHECK(!state.nodes[1].alive);
   CHECK(state.nodes[1].note.substr(0, 4) == "lost");
+  CHECK(state.ranks[1].cache_blocks == 0);
+  CHECK(state.faults == 1);
+  CHECK(state.last_fault.find("node b (rank 1) is lost") == 0);
+  cluster.restart_node(1);
+  cluster.pass(milliseconds(2000));
+  state = cluster.cluster_state();
+  CHECK(state.engine.state == static_cast<std::uint8_t>(net::engine_state::ready));
+  CHECK(state.faults == 1);  // told, though it is over
+  CHECK(state.last_fault_age_ms >= 2000);
+}
+
+TEST_CASE("a gateway shows the cluster once its node has joined, and says when it cannot") {
+  sim_cluster cluster({});
+  const auto early = cluster.show_cluster(0);
+  cluster.start();
+  const auto late = cluster.show_cluster(0);
+  cluster.run();
+  REQUIRE(cluster.shown().size() == 2);
+  CHECK(cluster.shown().at(late)->find(R"("state":"ready")") != std::string::npos);
+  CHECK(cluster.shown().at(late)->find(R"("cache_blocks":)") != std::string::npos);
+  const auto& first = cluster.shown().at(early);  // told in whatever order things happen
+  CHECK((first || first.error().code == errc::unavailable));
 }
 
 TEST_CASE("a lost gateway frees what it had asked for") {

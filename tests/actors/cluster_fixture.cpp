@@ -182,6 +182,13 @@ void sim_cluster::take(net::engine_events events) {
     o.rejected = true;
     o.message = why.message;
   }
+  for (auto& [id, text] : events.clusters) CHECK(shown_.emplace(id, std::move(text)).second);
+}
+
+request_id sim_cluster::show_cluster(std::uint32_t g) {
+  const auto id = gateways_[g].link->next_id();
+  gateways_[g].link->show_cluster(id);
+  return id;
 }
 
 cluster_status sim_cluster::cluster_state() {

@@ -68,6 +68,10 @@ class sim_cluster {
   std::vector<token_id> expected(const std::vector<token_id>& prompt,
                                  std::uint32_t max_tokens) const;
 
+  // Asks gateway `g`; shown() has the answer.
+  request_id show_cluster(std::uint32_t g);
+  const std::map<request_id, result<std::string>>& shown() const { return shown_; }
+
   void kill_node(std::uint32_t index);
   void restart_node(std::uint32_t index);
   void kill_gateway(std::uint32_t g);
@@ -104,6 +108,7 @@ class sim_cluster {
   std::vector<node_actor> nodes_;
   std::vector<gateway_entry> gateways_;
   std::map<request_id, outcome> outcomes_;
+  std::map<request_id, result<std::string>> shown_;
   runtime::scheduler_stats stats_;
   std::vector<std::string> lines_;
   std::vector<int> exits_;

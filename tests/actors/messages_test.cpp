@@ -94,7 +94,8 @@ TEST_CASE("every message crosses the wire unchanged") {
   caf::actor_system system{config};
   round_trips<hello, welcome, node_joined, node_lost, child_ended, dial, probe, shard_order,
               stage_order, drop_shards, abort_shards, progress_query, progress_report, end_node,
-              end_child, drain_cluster, status_query, cluster_status, join_now, form_tick>(system);
+              end_child, drain_cluster, status_query, cluster_status, show_cluster, join_now,
+              form_tick>(system);
   round_trips<load_shard, shard_loaded, size_cache, cache_offer, open_card, shard_card,
               connect_shard, start_cache, shard_ready, load_progress, shard_failed>(system);
   round_trips<run_step, step_done, submit, cancel, token_batch, engine_pulse, pulse_tick, plan_tick,

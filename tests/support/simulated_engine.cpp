@@ -64,6 +64,12 @@ void simulated_engine::cancel(request_id id, finish_reason reason) {
   pending_.tokens.push_back(std::move(event));
 }
 
+void simulated_engine::show_cluster(request_id id) {
+  const std::lock_guard lock(mutex_);
+  pending_.clusters.emplace_back(id, R"({"nodes":[]})");
+  work_.notify_all();
+}
+
 net::engine_status simulated_engine::status() const {
   const std::lock_guard lock(mutex_);
   auto out = status_;
@@ -134,7 +140,7 @@ void simulated_engine::run() {
   while (!stopping_) {
     const auto ready = [this] {
       return stopping_ || !pending_.tokens.empty() || !pending_.rejected.empty() ||
-             (!running_.empty() && !settings_.frozen);
+             !pending_.clusters.empty() || (!running_.empty() && !settings_.frozen);
     };
     work_.wait(lock, ready);
     if (stopping_) return;

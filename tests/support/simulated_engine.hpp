@@ -38,6 +38,7 @@ class simulated_engine final : public net::engine_link {
 
   void submit(generate_request request) override;
   void cancel(request_id id, finish_reason reason) override;
+  void show_cluster(request_id id) override;
   request_id next_id() noexcept override { return next_.fetch_add(1); }
   net::engine_status status() const override;
 

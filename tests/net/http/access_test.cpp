@@ -33,7 +33,7 @@ TEST_CASE("without a key nothing but health is answered, however the path is wri
   const auto port = f.server->port();
   for (const std::string path :
        {"/v1/models", "/v1/models/echo", "/v1/chat/completions", "/v1/completions", "/metrics",
-        "/version", "/ping", "/tokenize", "/detokenize", "/", "/none"})
+        "/cluster", "/version", "/ping", "/tokenize", "/detokenize", "/", "/none"})
     for (const std::string method : {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}) {
       CAPTURE(method, path);
       CHECK(status_of(port, method, path) == 401);

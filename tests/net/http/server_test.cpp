@@ -100,6 +100,13 @@ TEST_CASE("a long prompt is prepared off the io thread and answered all the same
   CHECK(answer.body.find(R"("prompt_tokens":100000)") != std::string::npos);
 }
 
+TEST_CASE("the cluster's status is the engine's answer") {
+  const server_fixture f;
+  const auto answer = f.get("/cluster");
+  CHECK(answer.status == 200);
+  CHECK(answer.body == R"({"nodes":[]})");
+}
+
 TEST_CASE("models are listed, and others do not exist") {
   const server_fixture f;
   const std::string model =

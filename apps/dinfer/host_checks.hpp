@@ -13,8 +13,9 @@ namespace dinfer::apps {
 
 using findings = std::vector<runtime::finding>;
 
-// GPUs. `listed`: the devices of this host's node; null: whatever is there.
-void check_gpus(const std::vector<std::string>* listed, bool several_serve, findings& out);
+// GPUs. `listed`: the devices of this host's node; null: whatever is there. True: there are some,
+// or there should be.
+bool check_gpus(const std::vector<std::string>* listed, bool several_serve, findings& out);
 
 // Clock, limits of a process, huge pages, /dev/shm (with GPUs only).
 void check_system(bool gpus, findings& out);

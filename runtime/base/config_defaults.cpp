@@ -28,6 +28,18 @@ bool on_cuda(const cluster_config& config) {
   });
 }
 
+std::vector<std::pair<std::uint32_t, gateway_section>> gateways_of(const cluster_config& config,
+                                                                   std::size_t node) {
+  std::vector<std::pair<std::uint32_t, gateway_section>> out;
+  if (config.gateways.empty() && node == 0) out.emplace_back(0, gateway_section{});
+  for (std::uint32_t i = 0; i < config.gateways.size(); ++i) {
+    const auto& name = config.gateways[i].node;
+    if (name == config.nodes[node].name || (name.empty() && node == 0))
+      out.emplace_back(i, config.gateways[i]);
+  }
+  return out;
+}
+
 std::uint32_t batched_tokens(std::uint32_t configured, bool cuda,
                              std::uint32_t tensor_parallel_size) {
   if (configured != 0) return configured;

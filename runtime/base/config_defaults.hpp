@@ -6,13 +6,21 @@
 #include "dinfer/config.hpp"
 #include "kernels/tensor.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace dinfer::runtime {
 
 // Whether a GPU is listed; check_config refuses other devices beside it.
 bool on_cuda(const cluster_config& config);
+
+// The gateways that a node serves, with their index in the configuration: one that names no node is
+// the first node's, and where none is listed the first node serves one with the defaults.
+std::vector<std::pair<std::uint32_t, gateway_section>> gateways_of(const cluster_config& config,
+                                                                   std::size_t node);
 
 // Of one step: as configured; else 512 on CPUs, what one computes in a second, and 2048 for each
 // GPU that shares a stage (as far as configured), 8192 at most: products of fewer rows become

@@ -5,6 +5,7 @@
 #include "actors/node_process.hpp"
 #include "actors/orders.hpp"
 #include "actors/wire.hpp"
+#include "runtime/base/exit_code.hpp"
 #include "runtime/base/log.hpp"
 
 #include <utility>
@@ -46,7 +47,7 @@ caf::result<welcome, supervisor_actor> directory::join(const hello& theirs,
   if (place.worker) {
     watch_.forget(place.worker);
     tell(self_, place.worker,
-         end_node{exit_cluster, "another process joined as node " + theirs.node});
+         end_node{runtime::exit_cluster, "another process joined as node " + theirs.node});
     lose(theirs.index, "another process joined in its place");
   }
   place = {worker, theirs.build, {}};

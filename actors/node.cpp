@@ -2,11 +2,11 @@
 // See node.hpp.
 #include "actors/node.hpp"
 
-#include "actors/exit_code.hpp"
 #include "actors/orders.hpp"
 #include "actors/shard.hpp"
 #include "actors/stage.hpp"
 #include "actors/wire.hpp"
+#include "runtime/base/exit_code.hpp"
 
 #include <fmt/format.h>
 
@@ -117,8 +117,8 @@ void node::say_hello(const directory_actor& directory) {
 void node::joined(const directory_actor& directory, const supervisor_actor& supervisor) {
   supervisor_ = supervisor;
   watch_.on_down(directory, [this](const caf::error& why) {
-    end(exit_cluster, fmt::format("node {}, the first one, is lost: {}",
-                                  setup_.config->nodes.front().name, text_of(why)));
+    end(runtime::exit_cluster, fmt::format("node {}, the first one, is lost: {}",
+                                           setup_.config->nodes.front().name, text_of(why)));
   });
   for (const auto& [index, gateway] : setup_.gateways) {
     tell(self_, supervisor_, add_gateway{index}, gateway);
@@ -128,14 +128,14 @@ void node::joined(const directory_actor& directory, const supervisor_actor& supe
 }
 
 void node::not_joined(const error& why) {
-  if (why.code == errc::mismatch) return end(exit_cluster, why.message);
+  if (why.code == errc::mismatch) return end(runtime::exit_cluster, why.message);
   const auto& first = setup_.config->nodes.front();
   const auto limit = milliseconds(setup_.config->health.startup_timeout_ms);
   const auto text = fmt::format("waiting for node {}: {}", first.name, why.message);
   const auto left = limit - std::chrono::duration_cast<milliseconds>(now(self_) - started_);
   if (left <= milliseconds(0))
-    return end(exit_cluster, fmt::format("could not join node {} within {} ms: {}", first.name,
-                                         limit.count(), why.message));
+    return end(runtime::exit_cluster, fmt::format("could not join node {} within {} ms: {}",
+                                                  first.name, limit.count(), why.message));
   if (setup_.on_progress && text != said_) setup_.on_progress(text);
   said_ = text;
   later(self_, std::min(backoff_, left), me<node_actor>(self_), join_now{});
@@ -164,7 +164,8 @@ void node::drain(std::uint32_t timeout_ms) {
   auto cut = std::make_shared<bool>(false);
   const auto one_less = [this, left, cut] {
     if (--*left > 0) return;
-    end(exit_ok, *cut ? "the server was shut down before the answer was complete" : "drained");
+    end(runtime::exit_ok,
+        *cut ? "the server was shut down before the answer was complete" : "drained");
   };
   const auto wait_for = [&](const auto& who, const auto& what) {
     ++*left;

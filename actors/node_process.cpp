@@ -13,6 +13,7 @@
 #include "actors/system.hpp"
 #include "actors/wire.hpp"
 #include "runtime/base/config_defaults.hpp"
+#include "runtime/base/exit_code.hpp"
 #include "runtime/base/log.hpp"
 
 #include <fmt/format.h>
@@ -263,9 +264,9 @@ void node_process::impl::end(int c, const std::string& why) {
     const std::lock_guard lock(mutex);
     if (code) return;
     code = c;
-    if (c != exit_ok) reason = why;
+    if (c != runtime::exit_ok) reason = why;
   }
-  if (c != exit_ok) say(options.on_error, why);
+  if (c != runtime::exit_ok) say(options.on_error, why);
   ended.notify_all();
 }
 
@@ -275,8 +276,9 @@ bool node_process::impl::take_down() {
   if (!system) return true;
   // Children that were told to end do so; those of a node that leaves alone drain the engine first.
   if (keeper)
-    keeper->stop(code == exit_ok ? milliseconds(config->health.shutdown_timeout_ms) + last_words
-                                 : last_words);
+    keeper->stop(code == runtime::exit_ok
+                     ? milliseconds(config->health.shutdown_timeout_ms) + last_words
+                     : last_words);
   const auto stop = [](auto& handle) {
     if (handle) caf::anon_send_exit(handle, caf::exit_reason::user_shutdown);
     handle = std::decay_t<decltype(handle)>{};
@@ -318,7 +320,7 @@ result<void> node_process::stop() {
   if (!impl_) return {};
   {
     const std::lock_guard lock(impl_->mutex);
-    if (!impl_->code) impl_->code = exit_failure;
+    if (!impl_->code) impl_->code = runtime::exit_failure;
   }
   impl_->ended.notify_all();
   if (impl_->take_down()) return {};
@@ -344,10 +346,10 @@ void node_process::drain(std::chrono::milliseconds timeout) {
     std::unique_lock lock(impl_->mutex);
     impl_->ended.wait_for(lock, timeout + last_words, [this] { return impl_->code.has_value(); });
   }
-  impl_->end(exit_ok, "drained");
+  impl_->end(runtime::exit_ok, "drained");
 }
 
-void node_process::abort() { impl_->end(exit_failure, "aborted"); }
+void node_process::abort() { impl_->end(runtime::exit_failure, "aborted"); }
 
 node_status node_process::status() {
   const std::lock_guard lock(impl_->mutex);

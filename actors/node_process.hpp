@@ -8,10 +8,10 @@
 //   int code = node.wait();                // until drained, aborted, refused or lost
 #pragma once
 
-#include "actors/exit_code.hpp"
 #include "actors/parts.hpp"
 #include "dinfer/config.hpp"
 #include "dinfer/error.hpp"
+#include "runtime/base/exit_code.hpp"
 
 #include <chrono>
 #include <cstddef>

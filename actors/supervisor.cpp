@@ -4,6 +4,7 @@
 
 #include "actors/node_process.hpp"
 #include "actors/wire.hpp"
+#include "runtime/base/exit_code.hpp"
 
 #include <fmt/format.h>
 
@@ -253,10 +254,11 @@ void supervisor::fail(const fault& what) {
   if (!hopeless) say(setup_.on_error, why.message);
   if (scheduler_) tell(self_, scheduler_, interrupt_engine{why.message});
   announce(net::engine_state::dead, "starting over", why.message);
-  if (hopeless) return give_up(exit_code_of(why.code), why.message);
+  if (hopeless) return give_up(runtime::exit_code_of(why.code), why.message);
   if (failures_ > most_failures)
-    return give_up(exit_failure, fmt::format("gave up after {} failures in a row; the last: {}",
-                                             failures_, why.message));
+    return give_up(
+        runtime::exit_failure,
+        fmt::format("gave up after {} failures in a row; the last: {}", failures_, why.message));
   // Shards that lived keep their weights once; when that does not work out they start afresh.
   rest(forming || failures_ > 1);
 }
@@ -293,7 +295,7 @@ void supervisor::give_up(int code, const std::string& reason) {
   announce(net::engine_state::dead, "ended", reason);
   for (std::size_t i = members_.size(); i-- > 0;)
     if (members_[i].worker)
-      tell(self_, members_[i].worker, end_node{i == 0 ? code : exit_cluster, reason});
+      tell(self_, members_[i].worker, end_node{i == 0 ? code : runtime::exit_cluster, reason});
 }
 
 void supervisor::explain_overdue(const step_overdue& message) {
@@ -343,7 +345,7 @@ void supervisor::finish_drain(std::uint32_t index, caf::typed_response_promise<d
     phase_ = phase::ended;
     for (std::size_t i = 1; i < members_.size(); ++i)
       if (members_[i].worker)
-        tell(self_, members_[i].worker, end_node{exit_ok, "the cluster was shut down"});
+        tell(self_, members_[i].worker, end_node{runtime::exit_ok, "the cluster was shut down"});
   }
   promise.deliver(drained{});
 }

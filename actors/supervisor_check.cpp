@@ -2,6 +2,7 @@
 // The end of a cluster that only checks itself: what the ranks found is judged and told.
 #include "actors/node_process.hpp"
 #include "actors/supervisor.hpp"
+#include "runtime/base/exit_code.hpp"
 #include "runtime/check/findings.hpp"
 
 #include <fmt/format.h>
@@ -34,7 +35,7 @@ void supervisor::end_check() {
   phase_ = phase::ended;
   ++attempt_;
   const bool failed = runtime::worst(findings) == runtime::verdict::fail;
-  const auto code = failed ? exit_cluster : exit_ok;
+  const auto code = failed ? runtime::exit_cluster : runtime::exit_ok;
   for (std::size_t i = members_.size(); i-- > 0;)
     if (members_[i].worker)
       tell(self_, members_[i].worker, end_node{code, failed ? "the check failed" : ""});

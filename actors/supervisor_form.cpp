@@ -5,6 +5,7 @@
 #include "actors/scheduler.hpp"
 #include "actors/supervisor.hpp"
 #include "actors/wire.hpp"
+#include "runtime/base/exit_code.hpp"
 #include "runtime/parallel/placement.hpp"
 
 #include <fmt/format.h>
@@ -74,7 +75,7 @@ void supervisor::form() {
     return plan();
   }
   if (startup_left() <= least_timeout)
-    return give_up(exit_cluster,
+    return give_up(runtime::exit_cluster,
                    fmt::format("not all nodes joined within {} ms: {}",
                                setup_.config->health.startup_timeout_ms, missing_said_));
   report_missing();

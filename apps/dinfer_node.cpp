@@ -8,6 +8,7 @@
 #include "dinfer/version.hpp"
 #include "net/tls/identity.hpp"
 #include "runtime/base/config_defaults.hpp"
+#include "runtime/base/exit_code.hpp"
 #include "runtime/base/log.hpp"
 #include "runtime/base/metrics.hpp"
 #include "runtime/base/toml_config.hpp"
@@ -173,7 +174,7 @@ int print_plan(const node_command& command, const actors::node_parts& parts) {
   auto plan = parts.make_plan(command.config, {});
   if (!plan) {
     std::fprintf(stderr, "dinfer-node: %s\n", plan.error().message.c_str());
-    return actors::exit_code_of(plan.error().code);
+    return runtime::exit_code_of(plan.error().code);
   }
   std::printf("%s\n", plan->text.c_str());
   return 0;
@@ -217,7 +218,7 @@ int run(node_command command, actors::node_parts parts, std::vector<std::string>
   actors::node_process node(std::move(options));
   if (auto up = node.start(); !up) {
     out.say("dinfer-node: " + up.error().message);
-    return actors::exit_code_of(up.error().code);
+    return runtime::exit_code_of(up.error().code);
   }
   watcher signals(node, out, drain);
   const int code = node.wait();
@@ -234,7 +235,7 @@ int main_of(int argc, char** argv) {
   auto own = identity_of(command);
   if (!own) {
     std::fprintf(stderr, "dinfer-node: %s\n", own.error().message.c_str());
-    return actors::exit_code_of(own.error().code);
+    return runtime::exit_code_of(own.error().code);
   }
   // Every thread inherits the mask: signals are taken by the watcher alone. A closed socket is an
   // error code.

@@ -6,6 +6,7 @@
 //   bench_actor_path [steps [folder]]     folder: of dinfer certs --out, for nodes a b c; with TLS
 #include "actors/fake_parts.hpp"
 #include "actors/node_process.hpp"
+#include "runtime/base/exit_code.hpp"
 
 #include <fmt/format.h>
 #include <sys/wait.h>
@@ -142,7 +143,7 @@ int run_node(std::size_t index, const scenario& s) {
   auto own = net::tls_identity::load(options.config.security, options.config.nodes[index].name);
   if (!own) {
     std::fprintf(stderr, "%s\n", own.error().message.c_str());
-    return exit_failure;
+    return runtime::exit_failure;
   }
   options.parts.own = std::move(*own);
   one_stream* stream = nullptr;
@@ -157,7 +158,7 @@ int run_node(std::size_t index, const scenario& s) {
   node_process node(std::move(options));
   if (auto up = node.start(); !up) {
     std::fprintf(stderr, "%s\n", up.error().message.c_str());
-    return exit_failure;
+    return runtime::exit_failure;
   }
   if (stream != nullptr) {
     stream->run();
@@ -215,7 +216,7 @@ int main_of(int argc, char** argv) {
     char out[256] = {};
     if (std::sscanf(argv[2], "%zu %zu %u %u %u %255s", &index, &s.nodes, &s.step_us, &s.ahead,
                     &s.steps, out) != 6)
-      return exit_bad_config;
+      return runtime::exit_bad_config;
     s.out = out;
     s.certificates = argv[3];
     return run_node(index, s);

@@ -4,6 +4,7 @@
 
 #include "apps/dinfer/server.hpp"
 #include "runtime/base/config_defaults.hpp"
+#include "runtime/base/exit_code.hpp"
 #include "runtime/base/toml_config.hpp"
 #include "runtime/parallel/model_plan.hpp"
 #include "runtime/parallel/this_host.hpp"
@@ -86,20 +87,6 @@ std::string plan_json(const runtime::placement& placed, const cluster_config& co
                                       {"idle", std::move(idle)}});
 }
 
-// As dinfer-node --plan ends.
-int exit_code_of(errc code) {
-  switch (code) {
-    case errc::invalid_argument:
-    case errc::unsupported:
-      return exit_usage;
-    case errc::not_found:
-    case errc::bad_file:
-      return exit_file;
-    default:
-      return exit_refused;
-  }
-}
-
 result<std::string> text_of(const plan_options& options, const cluster_config& config) {
   DINFER_TRY(const auto hosts, described(options, config));
   const auto made = runtime::plan_model(config, hosts);
@@ -127,7 +114,7 @@ int plan(const plan_options& options) {
   const auto config = options.settings.configuration(options.config, ignored);
   if (!config) return complain(config.error(), exit_usage);
   const auto text = text_of(options, *config);
-  if (!text) return complain(text.error(), exit_code_of(text.error().code));
+  if (!text) return complain(text.error(), runtime::exit_code_of(text.error().code));
   std::printf("%s\n", text->c_str());
   return 0;
 }

@@ -2,6 +2,7 @@
 // A cluster under the test scheduler that loses shards, nodes, gateways and steps at random points:
 // every request ends exactly once, and what is asked after recovery is answered.
 #include "actors/node_process.hpp"
+#include "runtime/base/exit_code.hpp"
 #include "tests/actors/cluster_fixture.hpp"
 
 namespace dinfer::actors::tests {
@@ -187,7 +188,7 @@ TEST_CASE("a drain waits for streams that wait for the engine") {
   CHECK(o.finish == (back ? finish_reason::length : finish_reason::error));
   if (back) CHECK(o.tokens == cluster.expected({1, 2}, 20));
   REQUIRE(!cluster.exits().empty());
-  CHECK(cluster.exits().front() == exit_ok);
+  CHECK(cluster.exits().front() == runtime::exit_ok);
 }
 
 TEST_CASE(
@@ -378,7 +379,7 @@ TEST_CASE("a group that always fails gives up and says so") {
   }
   CHECK(count(cluster).failed == 6);
   REQUIRE(cluster.exits().size() == 1);
-  CHECK(cluster.exits().front() == exit_failure);
+  CHECK(cluster.exits().front() == runtime::exit_failure);
   CHECK(cluster.said("gave up after 6 failures in a row; the last: rank 0"));
 }
 
@@ -403,7 +404,7 @@ TEST_CASE("nodes that do not come back end the cluster after the start-up limit"
   cluster.kill_node(1);
   cluster.pass(milliseconds(25'000));
   REQUIRE(cluster.exits().size() == 1);
-  CHECK(cluster.exits().front() == exit_cluster);
+  CHECK(cluster.exits().front() == runtime::exit_cluster);
   CHECK(cluster.said("not all nodes joined within 20000 ms"));
 }
 
@@ -423,7 +424,7 @@ TEST_CASE("draining answers what runs and refuses what comes") {
     CHECK(all.failed == 0);
     CHECK(all.finished >= 6);
     REQUIRE(cluster.exits().size() == 2);
-    CHECK(cluster.exits() == std::vector<int>{exit_ok, exit_ok});
+    CHECK(cluster.exits() == std::vector<int>{runtime::exit_ok, runtime::exit_ok});
   }
 }
 

@@ -11,6 +11,7 @@
 #include "actors/child_keeper.hpp"
 #include "actors/fake_parts.hpp"
 #include "actors/node_process.hpp"
+#include "runtime/base/exit_code.hpp"
 
 #include <atomic>
 #include <chrono>
@@ -156,8 +157,9 @@ int run(arguments args) {
       options.on_ready = [](const std::string& text) { line("say " + text); };
   node_process node(std::move(options));
   if (auto up = node.start(); !up) {
-    line("exit " + std::to_string(exit_code_of(up.error().code)) + " " + up.error().message);
-    return exit_code_of(up.error().code);
+    line("exit " + std::to_string(runtime::exit_code_of(up.error().code)) + " " +
+         up.error().message);
+    return runtime::exit_code_of(up.error().code);
   }
   const int code = node.wait();
   line("exit " + std::to_string(code) + " " + node.reason());
@@ -172,7 +174,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string text = argv[i];
     const auto equals = text.find('=');
-    if (equals == std::string::npos) return dinfer::actors::exit_bad_config;
+    if (equals == std::string::npos) return dinfer::runtime::exit_bad_config;
     args[text.substr(0, equals)] = text.substr(equals + 1);
   }
   if (args.contains("keep")) return dinfer::actors::keep();

@@ -4,7 +4,7 @@
 
 #include "dinfer/error.hpp"
 
-namespace dinfer::actors {
+namespace dinfer::runtime {
 
 inline constexpr int exit_ok = 0;
 inline constexpr int exit_failure = 1;
@@ -15,4 +15,4 @@ inline constexpr int exit_cluster = 5;  // refused, not joined in time, or the f
 // The exit code that stands for an error.
 int exit_code_of(errc code) noexcept;
 
-}  // namespace dinfer::actors
+}  // namespace dinfer::runtime

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // See exit_code.hpp.
-#include "actors/exit_code.hpp"
+#include "runtime/base/exit_code.hpp"
 
-namespace dinfer::actors {
+namespace dinfer::runtime {
 
 int exit_code_of(errc code) noexcept {
   switch (code) {
@@ -24,4 +24,4 @@ int exit_code_of(errc code) noexcept {
   }
 }
 
-}  // namespace dinfer::actors
+}  // namespace dinfer::runtime

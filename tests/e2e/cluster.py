@@ -131,8 +131,8 @@ class Cluster:
     def __exit__(self, kind, value, trace):
         log = self.log() if kind else None
         codes = self.stop()
-        if log:
-            print(log, flush=True)
+        if kind:
+            print(f"{kind.__name__}: {str(value).splitlines()[:1]}\n{log}", flush=True)
         self.folder.cleanup()
         if not kind:
             assert all(c in (0, -9, 5) for c in codes), codes

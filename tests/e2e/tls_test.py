@@ -19,7 +19,7 @@ from cluster import BINARIES, GOLDEN, Cluster, config_text, make_certificates
 from faults_test import resources, until
 
 TOKENS = 16
-MORE_KIB = 6 * 1024  # what a process may grow by under attack: 64 handshakes at a port under way, and an allocator's rest
+MORE_KIB = 4 * 1024  # what a process may grow by under attack: 64 handshakes at a port under way, and an allocator's rest
 BOMB = bytes([0, 0, 0, 1]) + b"\xff" * 4 + bytes(32)  # CAF's header: an operation, a length of 4 GiB
 
 
@@ -149,31 +149,49 @@ def cpu_seconds(cluster):
                for p in cluster.processes) / os.sysconf("SC_CLK_TCK")
 
 
-def under_attack(cluster, folder, foreign):
-    attack(cluster, folder, foreign)[1].clear()  # to warm up: what is allocated once
-    answers(cluster)
+def least_idle_cpu(cluster, windows=4, seconds=0.5):
+    """CPU seconds of the quietest of a few windows: a busy machine disturbs one, a loop that spins fills all."""
+    used = []
+    for _ in range(windows):
+        before = cpu_seconds(cluster)
+        time.sleep(seconds)
+        used.append(cpu_seconds(cluster) - before)
+        if used[-1] < 0.2 * seconds:
+            break
+    return min(used)
+
+
+def one_attack(cluster, folder, foreign):
+    """Attacks once and checks that all is given back; returns what the nodes grew by (KiB), and the line to print."""
     before = [resources(cluster, i) for i in (0, 1)]
     begin = time.monotonic()
     count, silent = attack(cluster, folder, foreign)
     took = time.monotonic() - begin
-    idle = cpu_seconds(cluster)
-    time.sleep(0.5)
-    idle = cpu_seconds(cluster) - idle
+    idle = least_idle_cpu(cluster)
     during = [resources(cluster, i) for i in (0, 1)]
     answers(cluster)
     for connection in silent:
         connection.close()
-    until(lambda: all(now[1] <= then[1] for now, then in zip([resources(cluster, i) for i in (0, 1)], before)), 5,
-          "strangers' sockets are closed", cluster)
+    until(lambda: all(now[1:] <= then[1:] for now, then in zip([resources(cluster, i) for i in (0, 1)], before)), 5,
+          f"strangers' sockets are closed, and no thread is left: {before} {during}", cluster)
     after = [resources(cluster, i) for i in (0, 1)]
     for i in (0, 1):
-        assert max(during[i][0], after[i][0]) < before[i][0] + MORE_KIB, f"n{i} grew: {before} {during} {after}"
         # 64 at the node's port and at each of its two ranks', and what is being closed.
         assert during[i][1] <= before[i][1] + 3 * 64 + 16, f"n{i} holds strangers' sockets: {before} {during}"
-        assert after[i][2] == before[i][2], f"n{i}: threads {before} {after}"
-    assert idle < 0.2, f"{idle} s of CPU in half a second of silence"
-    print(f"{count} strangers and {len(silent)} silent ones in {took:.1f} s: all refused; RSS (KiB), files, threads: "
-          f"{before} -> {during} -> {after}; CPU while they wait {idle:.2f} s", flush=True)
+    assert idle < 0.1, f"{idle} s of CPU in half a second of silence"
+    grew = max(max(during[i][0], after[i][0]) - before[i][0] for i in (0, 1))
+    return grew, (f"{count} strangers and {len(silent)} silent ones in {took:.1f} s: all refused; RSS (KiB), files, threads: "
+                  f"{before} -> {during} -> {after}; CPU while they wait {idle:.2f} s")
+
+
+def under_attack(cluster, folder, foreign, rounds=4):
+    """What leaks grows in each round; what an allocator keeps is there after the first ones."""
+    grew = []
+    while not grew or grew[-1] > MORE_KIB:
+        assert len(grew) < rounds, f"the nodes grew in each attack, by {grew} KiB"
+        more, line = one_attack(cluster, folder, foreign)
+        grew.append(more)
+        print(line, flush=True)
 
 
 def intruder(cluster, security, code, words):

@@ -21,13 +21,13 @@ namespace dinfer::kernels::cpu {
 
 namespace {
 
-constexpr kernel_table portable_table = DINFER_VARIANT_TABLE("baseline", portable);
+constexpr kernel_table portable_table = DINFER_VARIANT_TABLE("baseline", portable, portable);
 
 std::vector<const kernel_table*> detect() {
   std::vector<const kernel_table*> tables;
 #if defined(__x86_64__)
-  static constexpr kernel_table avx512_table = DINFER_VARIANT_TABLE("AVX-512", avx512);
-  static constexpr kernel_table avx2_table = DINFER_VARIANT_TABLE("AVX2", avx2);
+  static constexpr kernel_table avx512_table = DINFER_VARIANT_TABLE("AVX-512", avx512, avx2);
+  static constexpr kernel_table avx2_table = DINFER_VARIANT_TABLE("AVX2", avx2, avx2);
   __builtin_cpu_init();
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                         __builtin_cpu_supports("f16c");

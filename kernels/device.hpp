@@ -143,7 +143,9 @@ class device {
 };
 
 struct device_options {
-  // Of activations and KV pages; the CPU has f32 alone, CUDA f32, bf16 and f16.
+  // Of activations and KV pages: CUDA f32, bf16 (nothing said) and f16; the CPU f32, and when
+  // nothing is said it rounds activations to bytes in products of quantised weights, which is
+  // faster.
   std::optional<dtype> activation;
   // Every row's bits depend on that row alone in bf16 and f16 too (ops.hpp); slower on CUDA.
   bool batch_invariant = false;

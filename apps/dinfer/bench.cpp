@@ -23,6 +23,7 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
+#include <random>
 #include <thread>
 #include <utility>
 
@@ -323,7 +324,7 @@ class measurement {
 
   const bench_options& options_;
   bench_result told_;
-  std::uint64_t seed_ = 0;
+  std::uint64_t seed_ = std::random_device{}();  // a server may remember the prompts of last time
 };
 
 }  // namespace

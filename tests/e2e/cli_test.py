@@ -199,10 +199,11 @@ def bench(cluster, folder):
 def bench_alone():
     """Nodes of its own, which end with it; the engine without any; and what cannot be measured."""
     few = ["--streams", 1, "--repetitions", 1, "--warm-up", 0, "--prompt-tokens", 4, "--output-tokens", 2]
-    printed, _ = dinfer("bench", "--model", MODEL, "--served-model-name", "mine", *few, "--json")
+    name = f"mine{os.getpid()}"
+    printed, _ = dinfer("bench", "--model", MODEL, "--served-model-name", name, *few, "--json")
     told = json.loads(printed)
-    assert {r["config"] for r in told["rows"]} == {"mine"} and "threads" in told["device"], told
-    left = subprocess.run(["pgrep", "-f", "served-model-name=mine"], capture_output=True, text=True)
+    assert {r["config"] for r in told["rows"]} == {name} and "threads" in told["device"], told
+    left = subprocess.run(["pgrep", "-f", f"served-model-name={name}"], capture_output=True, text=True)
     assert not left.stdout, left.stdout
     printed, _ = dinfer("bench", "--model", MODEL, "--offline", "ttft_ms_4", "ttft_ms_1")
     assert re.findall(r"^(\w+) +[\d.]+ (\w+)$", printed, re.M) == [("start_s", "s"), ("ttft_ms_4", "ms"), ("ttft_ms_1", "ms")], printed

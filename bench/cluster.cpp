@@ -5,6 +5,7 @@
 //
 //   bench_cluster --config conf/llama_8b_random_tp2.conf [--tuning DIR] [--vocabulary N] [ROW...]
 #include "actors/node_process.hpp"
+#include "apps/dinfer/engine_rows.hpp"
 #include "bench/rows.hpp"
 #include "runtime/base/toml_config.hpp"
 
@@ -142,7 +143,7 @@ int main(int argc, char** argv) {
       s.vocabulary);
   const auto show = [](const result<apps::figure>& row) {
     if (!row) die(row.error().message);
-    bench::print(*row);
+    bench::print(row->workload, row->value, row->unit);
   };
   show(measured.start());
   for (const auto& row : s.rows) show(measured.measure(row));

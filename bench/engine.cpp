@@ -3,6 +3,7 @@
 // Token ids in and out, prefix cache off.
 //
 //   bench_engine --model bench/models/llama-3.1-8b --random --device cuda:0 [ROW...]
+#include "apps/dinfer/engine_rows.hpp"
 #include "bench/rows.hpp"
 
 #include <cstdlib>
@@ -37,6 +38,6 @@ int main(int argc, char** argv) {
     else run.rows.push_back(flag);
   }
   run.on_begin = [](const std::string&) {};
-  run.on_figure = bench::print;
+  run.on_figure = [](const apps::figure& row) { bench::print(row.workload, row.value, row.unit); };
   if (auto done = apps::measure_offline(run); !done) die(done.error().message);
 }

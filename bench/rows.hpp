@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the benchmarks of apps/dinfer/engine_rows.hpp end and print: one JSON object a row on stdout;
-// bench/rows.py adds bounds and peers.
+// How the benchmarks whose rows are kept print them, and end: one JSON object a row on stdout;
+// bench/rows.py adds bounds and peers. Any thread.
 #pragma once
-
-#include "apps/dinfer/engine_rows.hpp"
 
 #include <cstdio>
 #include <cstdlib>
@@ -16,9 +14,9 @@ namespace dinfer::bench {
   std::exit(1);
 }
 
-inline void print(const apps::figure& row) {
-  std::printf("{\"workload\": \"%s\", \"value\": %.4f, \"unit\": \"%s\"}\n", row.workload.c_str(),
-              row.value, row.unit.c_str());
+inline void print(const std::string& row, double value, const std::string& unit) {
+  std::printf("{\"workload\": \"%s\", \"value\": %.4f, \"unit\": \"%s\"}\n", row.c_str(), value,
+              unit.c_str());
   std::fflush(stdout);
 }
 

@@ -97,6 +97,9 @@ class measurement {
   }
 
   outcome<int> run() {
+    if (!options_.out.empty())  // known before minutes are spent
+      if (auto there = check_writable(options_.out); !there)
+        return end_with(there.error(), exit_file);
     auto done = options_.offline.empty() ? serve() : offline();
     draw_progress({});
     if (!done) return done;
@@ -126,7 +129,6 @@ class measurement {
       return usage("--offline measures one device; several serve a model: measure them without it");
     for (const auto& row : options_.offline)
       if (auto known = engine_rows::check(row); !known) return usage(known.error().message);
-    if (told_.device.empty()) told_.device = device_words(*config);
     if (told_.config.empty())
       told_.config = std::filesystem::path(config->model.path).stem().string();
     offline_run run;
@@ -142,6 +144,7 @@ class measurement {
     };
     if (auto done = measure_offline(run); !done)
       return end_with(done.error(), runtime::exit_code_of(done.error().code));
+    if (told_.device.empty()) told_.device = device_words(*config);  // late: start_s is over
     return 0;
   }
 
@@ -233,7 +236,8 @@ class measurement {
       const auto waited = steady::now() - began;
       if (waited >= time)
         return end_with({errc::unavailable,
-                         answer ? refusal_text(*answer, "the gateway") : answer.error().message,
+                         answer ? refusal_text(*answer, "the gateway")
+                                : answer.error().message + "; --model or --config starts a node",
                          {}},
                         exit_no_server);
       draw_progress(

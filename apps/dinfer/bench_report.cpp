@@ -119,6 +119,11 @@ std::string result_json(const bench_result& of) {
   return out + "\n ]\n}\n";
 }
 
+result<void> check_writable(const std::string& file) {
+  if (std::ofstream(file, std::ios::binary | std::ios::app)) return {};
+  return fail(errc::io_error, file + ": " + std::strerror(errno), file);
+}
+
 result<void> write_result(const std::string& file, const std::string& text) {
   std::ofstream out(file, std::ios::binary | std::ios::trunc);
   out << text;

@@ -40,7 +40,8 @@ struct bench_result {
 
 // An object with the date (UTC), a row a line; bounds and peers are null.
 std::string result_json(const bench_result& of);
-// Error: io_error.
+// Errors: io_error. The first leaves what the file holds.
+result<void> check_writable(const std::string& file);
 result<void> write_result(const std::string& file, const std::string& text);
 
 }  // namespace dinfer::apps

@@ -209,6 +209,7 @@ def bench_alone():
     assert re.findall(r"^(\w+) +[\d.]+ (\w+)$", printed, re.M) == [("start_s", "s"), ("ttft_ms_4", "ms"), ("ttft_ms_1", "ms")], printed
     assert "/nonexistent.gguf" in dinfer("bench", "--model", "/nonexistent.gguf", *few, code=3)[1]
     assert "/nonexistent.gguf" in dinfer("bench", "--model", "/nonexistent.gguf", "--offline", "ttft_ms_4", code=3)[1]
+    assert "/nonexistent/r.json" in dinfer("bench", "--model", MODEL, *few, "--out", "/nonexistent/r.json", code=3)[1]
     assert 'no row "ttft_ms_4x"' in dinfer("bench", "--model", MODEL, "--offline", "ttft_ms_4x", code=2)[1]
     assert "one of both" in dinfer("bench", "--url", "http://127.0.0.1:1", "--model", MODEL, code=2)[1]
     assert "cannot connect" in dinfer("bench", "--url", f"http://127.0.0.1:{free_port()}", code=5)[1]

@@ -15,6 +15,7 @@
 #include "runtime/base/exit_code.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -229,8 +230,7 @@ class measurement {
       if (answer && answer->status == 200) return {};
       for (std::size_t i = 0; i < nodes.size(); ++i)
         if (const auto code = nodes.ended(i)) {
-          auto why = nodes.complaints(i);
-          if (!why.empty()) why.pop_back();
+          const auto why = fmt::format("{}", fmt::join(nodes.complaints(i), "\n"));
           return end_with({errc::unavailable, why, {}}, *code == 0 ? exit_no_server : *code);
         }
       const auto waited = steady::now() - began;

@@ -61,7 +61,7 @@ int check(const check_options& options) {
   int code = 0;
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     std::fputs(nodes.output(i).c_str(), stdout);
-    std::fputs(nodes.complaints(i).c_str(), stderr);
+    for (const auto& line : nodes.complaints(i)) complain(line, 0);
     if (code == 0) code = nodes.ended(i).value_or(exit_refused);
   }
   if (!all_ended) complain("the nodes did not end in time", code);

@@ -118,15 +118,16 @@ bool child_nodes::wait(std::chrono::milliseconds time) {
 
 std::string child_nodes::output(std::size_t i) const { return all_of(children_[i].output); }
 
-std::string child_nodes::complaints(std::size_t i) const {
+std::vector<std::string> child_nodes::complaints(std::size_t i) const {
   std::istringstream lines(all_of(children_[i].errors));
   const auto said = "node " + children_[i].name + ": ";
-  std::string out, line, last;
+  std::vector<std::string> out;
+  std::string line, last;
   while (std::getline(lines, line))
-    if (line.starts_with(complaint)) out += said + line.substr(complaint.size()) + "\n";
+    if (line.starts_with(complaint)) out.push_back(said + line.substr(complaint.size()));
     else if (!line.empty()) last = line;
-  const bool silent = out.empty() && children_[i].code.value_or(0) != 0;
-  return silent ? said + last + "\n" : out;
+  if (out.empty() && children_[i].code.value_or(0) != 0) out.push_back(said + last);
+  return out;
 }
 
 void child_nodes::stop(std::chrono::milliseconds grace) {

@@ -38,8 +38,8 @@ class child_nodes {
   // Until all have ended; false: not within `time`, or not soon after one of them failed.
   bool wait(std::chrono::milliseconds time);
   std::string output(std::size_t child) const;  // what it printed
-  // Its errors, a line each: "node a: ..."; when it failed without any, its last line.
-  std::string complaints(std::size_t child) const;
+  // Its errors, "node a: ..."; when it failed without any, its last line.
+  std::vector<std::string> complaints(std::size_t child) const;
   // SIGTERM to all, and after `grace` SIGKILL.
   void stop(std::chrono::milliseconds grace);
 

@@ -3,6 +3,7 @@
 // one, cut at every byte, with a request before it and one that follows on the wire.
 #include "tests/net/http/hostile_heads.hpp"
 #include "tests/net/http/one_connection.hpp"
+#include "tests/support/allocation_meter.hpp"
 #include "tests/support/catch.hpp"
 
 #include <fmt/format.h>
@@ -110,4 +111,14 @@ TEST_CASE("many chunks of a byte end early") {
   const auto seen = serve_parts({}, {text});
   CHECK(seen.handed.empty());
   CHECK(seen.answers.starts_with("HTTP/1.1 400 "));
+}
+
+TEST_CASE("a body takes memory as it comes, whatever its length is said to be") {
+  net::http_limits limits;
+  limits.body_bytes = 1 << 30;
+  const tests::allocation_peak held;
+  const auto seen = serve_parts(
+      limits, {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\nabc", "defg"});
+  CHECK(held.bytes() < 100'000);
+  CHECK(seen.handed.empty());
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs every target on the files of its corpus, those that once broke something among them:
+// Runs every target on the files of its corpus, those that once broke something among them, and on
+// large inputs:
 //   fuzz_replay FOLDER [TARGET]
 // A file that breaks a promise ends the process; its name is the last line then. Fails too where a
 // target has no corpus.
+#include "tests/fuzz/large_inputs.hpp"
 #include "tests/fuzz/memory_bound.hpp"
 #include "tests/fuzz/target.hpp"
 
@@ -38,6 +40,15 @@ bool replay(const dinfer::fuzz::target& which, const fs::path& folder) {
   }
   std::printf("%s: %zu files, at most %llu bytes held\n", which.name.data(), files.size(),
               static_cast<unsigned long long>(most));
+  for (const auto& text : dinfer::fuzz::large_inputs(which.name)) {
+    std::printf("%s: a large input of %zu bytes:", which.name.data(), text.size());
+    std::fflush(stdout);
+    dinfer::fuzz::run_bounded(which,
+                              {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+    const auto held = dinfer::fuzz::memory_bound::most_held();
+    std::printf(" %.1f bytes held for a byte\n",
+                static_cast<double>(held) / static_cast<double>(text.size()));
+  }
   return !files.empty();
 }
 

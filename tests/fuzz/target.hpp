@@ -16,15 +16,16 @@ using bytes = std::span<const std::uint8_t>;
 struct target {
   std::string_view name;  // of its folder in tests/fuzz/corpus
   void (*run)(bytes input);
-  // What it may hold at a time: so many bytes for each of the input's, and these beside. No single
-  // allocation may be larger than the input and 1 MB, whatever stands here.
+  // What it may hold at a time: so many bytes for each of the input's, and these beside.
   std::uint64_t held_per_byte = 1, held_beside = 1 << 20;
 };
 
 std::span<const target> targets() noexcept;
 const target* find_target(std::string_view name) noexcept;
 
-// Runs a target under its bounds of memory. The input is copied into memory of just its size.
+// Runs a target under its bounds of memory, on a copy of the input in memory of just its size. Of
+// inputs as small as a fuzzer's no single allocation may be larger than the input and 1 MB; of
+// large ones what is held at a time alone is bounded.
 void run_bounded(const target& which, bytes input);
 
 // Ends the process, with `what`, unless `fine`.

@@ -12,7 +12,7 @@ struct shape {
   std::size_t most = 256 << 10;
 };
 
-using namespace std::string_view_literals;
+using std::string_view_literals::operator""sv;
 
 constexpr std::array shapes{
     shape{"gguf",

@@ -128,8 +128,6 @@ class measurement {
     const auto& devices = config->nodes.front().devices;
     if (config->nodes.size() != 1 || devices.size() != 1)
       return usage("--offline measures one device; several serve a model: measure them without it");
-    for (const auto& row : options_.offline)
-      if (auto known = engine_rows::check(row); !known) return usage(known.error().message);
     if (told_.config.empty())
       told_.config = std::filesystem::path(config->model.path).stem().string();
     offline_run run;

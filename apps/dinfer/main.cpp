@@ -38,15 +38,19 @@ CLI::Validator within(double least, double most) { return CLI::Range(least, most
 
 constexpr const char* node_program = "dinfer-node";
 
+void declare_key(CLI::App* command, server_options& server) {
+  command->add_option("--api-key", server.api_key, "bearer key")
+      ->envname("DINFER_API_KEY")
+      ->type_name("KEY")
+      ->group(gateway);
+}
+
 void declare_server(CLI::App* command, server_options& server) {
   command->add_option("--url", server.url, "the gateway")
       ->capture_default_str()
       ->type_name("URL")
       ->group(gateway);
-  command->add_option("--api-key", server.api_key, "bearer key")
-      ->envname("DINFER_API_KEY")
-      ->type_name("KEY")
-      ->group(gateway);
+  declare_key(command, server);
 }
 
 void declare_config(CLI::App* command, std::string& path) {
@@ -140,10 +144,7 @@ CLI::App* declare_bench(CLI::App& app, bench_options& bench) {
                    "a gateway that runs; else --model or --config starts nodes to measure")
       ->type_name("URL")
       ->group(gateway);
-  command->add_option("--api-key", bench.server.api_key, "bearer key")
-      ->envname("DINFER_API_KEY")
-      ->type_name("KEY")
-      ->group(gateway);
+  declare_key(command, bench.server);
   declare_load(command, bench);
   command
       ->add_option("--offline", bench.offline,

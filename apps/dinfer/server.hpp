@@ -4,16 +4,17 @@
 
 #include "dinfer/error.hpp"
 #include "net/http/client.hpp"
+#include "runtime/base/exit_code.hpp"
 
 #include <string>
 
 namespace dinfer::apps {
 
 // How a subcommand ends, as docs/OPERATING.md has it.
-inline constexpr int exit_refused = 1;  // the server answers, but does not serve
-inline constexpr int exit_usage = 2;
-inline constexpr int exit_file = 3;
-inline constexpr int exit_no_server = 5;
+inline constexpr int exit_refused = runtime::exit_failure;  // it answers, but does not serve
+inline constexpr int exit_usage = runtime::exit_bad_config;
+inline constexpr int exit_file = runtime::exit_bad_file;
+inline constexpr int exit_no_server = runtime::exit_cluster;
 
 struct server_options {
   std::string url = "http://127.0.0.1:8000";

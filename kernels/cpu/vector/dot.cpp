@@ -7,6 +7,7 @@
 #include "kernels/cpu/vector/epilogue.hpp"
 #include "kernels/cpu/vector/kernels.hpp"
 #include "kernels/cpu/vector/lanes.hpp"
+#include "kernels/cpu/vector/panels.hpp"
 #include "kernels/cpu/vector/readers.hpp"
 #if defined(__AVX2__)
 #include "kernels/cpu/vector/bytes_avx2.hpp"
@@ -19,29 +20,8 @@ namespace dinfer::kernels::cpu::DINFER_ISA {
 
 namespace {
 
-constexpr int group = static_cast<int>(linear_group);
 constexpr int quads = static_cast<int>(block) / 4;
 constexpr std::int64_t unpacked_bytes = 64 * quads + 128;  // of a block: quants, d and m as floats
-
-template <class F>
-void with_reader(dtype type, F&& f) {
-  switch (type) {
-    case dtype::q4_0:
-      return f.template operator()<nibble_reader<false, false, 288>>();
-    case dtype::q4_1:
-      return f.template operator()<nibble_reader<false, true, 320>>();
-    case dtype::q5_0:
-      return f.template operator()<nibble_reader<true, false, 352>>();
-    case dtype::q5_1:
-      return f.template operator()<nibble_reader<true, true, 384>>();
-    case dtype::q4_k:
-      return f.template operator()<k_nibble_reader<false, 288>>();
-    case dtype::q5_k:
-      return f.template operator()<k_nibble_reader<true, 352>>();
-    default:
-      return f.template operator()<q8_0_reader>();
-  }
-}
 
 // How many products of two a sum of 16 bits takes.
 template <class Reader>
@@ -109,36 +89,6 @@ void direct(const panel* panels, const std::int8_t* x, const float* scales, std:
 }
 
 template <class Reader>
-void direct_some(const panel* panels, int count, const std::int8_t* x, const float* scales,
-                 std::int64_t blocks, float* sums) {
-  switch (count) {
-    case 1:
-      return direct<Reader, 1>(panels, x, scales, blocks, sums);
-    case 2:
-      return direct<Reader, 2>(panels, x, scales, blocks, sums);
-    case 3:
-      return direct<Reader, 3>(panels, x, scales, blocks, sums);
-    default:
-      return direct<Reader, 4>(panels, x, scales, blocks, sums);
-  }
-}
-
-void one_row(const linear_job& job, const panel* panels, int count, std::int64_t row) {
-  alignas(64) float sums[16 * group];
-  const std::int64_t blocks = job.k / block;
-  for (int p = 0; p < count;) {  // neighbours of one type run together: more sums in flight
-    int end = p + 1;
-    while (end < count && panels[end].type == panels[p].type) ++end;
-    with_reader(panels[p].type, [&]<class Reader>() {
-      direct_some<Reader>(panels + p, end - p, job.bytes + row * job.k,
-                          job.byte_scales + row * blocks * 2, blocks, sums + 16 * p);
-    });
-    p = end;
-  }
-  finish(job, panels, count, row, 1, sums, 16 * group);
-}
-
-template <class Reader>
 void unpack(const panel& from, std::int64_t blocks, std::byte* out) {
   Reader reader;
   for (std::int64_t b = 0; b < blocks; ++b, out += unpacked_bytes) {
@@ -186,7 +136,7 @@ void many_rows(const linear_job& job, const panel* panels, int count, std::int64
   auto* unpacked = reinterpret_cast<std::byte*>(scratch + linear_row_chunk * 32);
   const std::int64_t blocks = job.k / block;
   for (int p = 0; p < count; ++p) {
-    with_reader(panels[p].type, [&]<class Reader>() {
+    with_quad_reader(panels[p].type, [&]<class Reader>() {
       unpack<Reader>(panels[p], blocks, unpacked);
       for (std::int64_t r = 0; r < rows; r += dot_rows) {
         const std::int64_t row = row_begin + r;
@@ -229,11 +179,18 @@ void round_to_bytes(const float* x, std::int64_t k, std::int8_t* bytes, float* s
 
 void dot(const linear_job& job, const panel* panels, std::int64_t count, std::int64_t row_begin,
          std::int64_t rows, float* scratch) {
-  if (rows == 1) return one_row(job, panels, static_cast<int>(count), row_begin);
-  for (std::int64_t p = 0; p < count; p += 2) {
-    const auto taken = static_cast<int>(count - p < 2 ? count - p : 2);
-    many_rows(job, panels + p, taken, row_begin, rows, scratch);
+  if (rows == 1) {
+    const std::int64_t blocks = job.k / block;
+    const std::int8_t* x = job.bytes + row_begin * job.k;
+    const float* scales = job.byte_scales + row_begin * blocks * 2;
+    return one_row(job, panels, count, row_begin, [&](const panel* some, int n, float* sums) {
+      with_quad_reader(some->type, [&]<class Reader>() {
+        with_count(n, [&]<int Panels>() { direct<Reader, Panels>(some, x, scales, blocks, sums); });
+      });
+    });
   }
+  in_pairs(panels, count,
+           [&](const panel* two, int n) { many_rows(job, two, n, row_begin, rows, scratch); });
 }
 
 }  // namespace dinfer::kernels::cpu::DINFER_ISA

@@ -8,6 +8,7 @@
 #include "kernels/cpu/vector/epilogue.hpp"
 #include "kernels/cpu/vector/kernels.hpp"
 #include "kernels/cpu/vector/lanes.hpp"
+#include "kernels/cpu/vector/panels.hpp"
 #include "kernels/cpu/vector/readers.hpp"
 #include "kernels/cpu/vector/tile.hpp"
 #include "kernels/cpu/vector/variant.inc"
@@ -15,37 +16,6 @@
 namespace dinfer::kernels::cpu::DINFER_ISA {
 
 namespace {
-
-static_assert(linear_group == 4);
-constexpr int group = static_cast<int>(linear_group);
-
-template <class F>
-auto with_reader(dtype type, F&& f) {
-  switch (type) {
-    case dtype::f16:
-      return f.template operator()<f16_reader>();
-    case dtype::bf16:
-      return f.template operator()<bf16_reader>();
-    case dtype::q4_0:
-      return f.template operator()<nibble_reader<false, false, 288>>();
-    case dtype::q4_1:
-      return f.template operator()<nibble_reader<false, true, 320>>();
-    case dtype::q5_0:
-      return f.template operator()<nibble_reader<true, false, 352>>();
-    case dtype::q5_1:
-      return f.template operator()<nibble_reader<true, true, 384>>();
-    case dtype::q8_0:
-      return f.template operator()<q8_0_reader>();
-    case dtype::q4_k:
-      return f.template operator()<k_nibble_reader<false, 288>>();
-    case dtype::q5_k:
-      return f.template operator()<k_nibble_reader<true, 352>>();
-    case dtype::q6_k:
-      return f.template operator()<q6_k_reader>();
-    default:
-      return f.template operator()<f32_reader>();
-  }
-}
 
 // One row: sums[p][lane] over all k, the weights expanded on their way from memory.
 template <class Reader, int Panels>
@@ -98,34 +68,6 @@ void expand(const panel& from, std::int64_t k_begin, std::int64_t k_end, float* 
   }
 }
 
-template <class Reader>
-void direct_some(const panel* panels, int count, const float* x, std::int64_t k, float* sums) {
-  switch (count) {
-    case 1:
-      return direct<Reader, 1>(panels, x, k, sums);
-    case 2:
-      return direct<Reader, 2>(panels, x, k, sums);
-    case 3:
-      return direct<Reader, 3>(panels, x, k, sums);
-    default:
-      return direct<Reader, 4>(panels, x, k, sums);
-  }
-}
-
-void one_row(const linear_job& job, const panel* panels, int count, std::int64_t row) {
-  alignas(64) float sums[16 * group];
-  const float* x = job.x + row * job.x_stride;
-  for (int p = 0; p < count;) {  // neighbours of one type run together: more sums in flight
-    int end = p + 1;
-    while (end < count && panels[end].type == panels[p].type) ++end;
-    with_reader(panels[p].type, [&]<class Reader>() {
-      direct_some<Reader>(panels + p, end - p, x, job.k, sums + 16 * p);
-    });
-    p = end;
-  }
-  finish(job, panels, count, row, 1, sums, 16 * group);
-}
-
 // Two panels (or one) over many rows.
 void many_rows(const linear_job& job, const panel* panels, int count, std::int64_t row_begin,
                std::int64_t rows, float* scratch) {
@@ -158,11 +100,16 @@ void many_rows(const linear_job& job, const panel* panels, int count, std::int64
 
 void linear(const linear_job& job, const panel* panels, std::int64_t count, std::int64_t row_begin,
             std::int64_t rows, float* scratch) {
-  if (rows == 1) return one_row(job, panels, static_cast<int>(count), row_begin);
-  for (std::int64_t p = 0; p < count; p += 2) {
-    const auto taken = static_cast<int>(count - p < 2 ? count - p : 2);
-    many_rows(job, panels + p, taken, row_begin, rows, scratch);
+  if (rows == 1) {
+    const float* x = job.x + row_begin * job.x_stride;
+    return one_row(job, panels, count, row_begin, [&](const panel* some, int n, float* sums) {
+      with_reader(some->type, [&]<class Reader>() {
+        with_count(n, [&]<int Panels>() { direct<Reader, Panels>(some, x, job.k, sums); });
+      });
+    });
   }
+  in_pairs(panels, count,
+           [&](const panel* two, int n) { many_rows(job, two, n, row_begin, rows, scratch); });
 }
 
 }  // namespace dinfer::kernels::cpu::DINFER_ISA

@@ -21,21 +21,16 @@ struct f32_reader {
   lanes one(int k) const { return load(reinterpret_cast<const float*>(p + 64 * k)); }
 };
 
-struct f16_reader {
+template <lanes (*Load)(const std::byte*)>
+struct half_reader {
   static constexpr int bytes = 1024;  // of a block
   static constexpr bool plain = true;
   const std::byte* p;
   void start(const std::byte* panel, std::int64_t b) { p = panel + b * bytes; }
-  lanes one(int k) const { return load_f16(p + 32 * k); }
+  lanes one(int k) const { return Load(p + 32 * k); }
 };
-
-struct bf16_reader {
-  static constexpr int bytes = 1024;  // of a block
-  static constexpr bool plain = true;
-  const std::byte* p;
-  void start(const std::byte* panel, std::int64_t b) { p = panel + b * bytes; }
-  lanes one(int k) const { return load_bf16(p + 32 * k); }
-};
+using f16_reader = half_reader<load_f16>;
+using bf16_reader = half_reader<load_bf16>;
 
 struct q8_0_reader {
   static constexpr int bytes = 544;  // of a block

@@ -90,6 +90,8 @@ result<void> embedded_node::stop() {
   return stopped;
 }
 
+result<cluster_config> read_cluster(const std::string& file) { return runtime::load_config(file); }
+
 void configure(caf::actor_system_config& config, const cluster_config& cluster) {
   actors::add_types(config);
   config.add_message_type<open_stream>("dinfer::open_stream");

@@ -192,7 +192,6 @@ TEST_CASE("a host that is not the first node may leave and come again", "[slow]"
   const auto gone = again.node().wait_ready(patience);
   REQUIRE_FALSE(gone);
   CHECK(gone.error().code == errc::unavailable);
-  CHECK(clock::now() - began < patience);
 }
 
 }  // namespace dinfer::actors::tests

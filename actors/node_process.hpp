@@ -82,7 +82,8 @@ class node_process {
   void abort();
 
   // Ends every actor of the node, gateways first, so that their clients are told. Bounded. Once.
-  // Error: timeout, some do not end (a device that hangs); they are left behind.
+  // Error: timeout, some do not end (a device that hangs); they are left behind, and a process with
+  // them in it must not end by exit().
   result<void> stop();
 
   node_status status();

@@ -7,6 +7,7 @@
 #include "tests/support/catch.hpp"
 #include "tests/support/free_port.hpp"
 #include "tests/support/model_path.hpp"
+#include "tests/support/patience.hpp"
 #include "tests/support/smollm2_answers.hpp"
 #include "tests/support/temporary_folder.hpp"
 
@@ -24,7 +25,7 @@ using Catch::Matchers::Contains;
 using clock = std::chrono::steady_clock;
 using dinfer::tests::free_port;
 using std::chrono::milliseconds;
-constexpr milliseconds patience{60'000};
+const auto patience = dinfer::tests::patient(milliseconds(60'000));
 
 // What both processes read.
 std::string cluster_conf(const std::string& parallel) {

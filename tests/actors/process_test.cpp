@@ -5,6 +5,7 @@
 #include "tests/actors/child_process.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/free_port.hpp"
+#include "tests/support/patience.hpp"
 
 #include <memory>
 
@@ -16,7 +17,8 @@ using dinfer::tests::free_port;
 using std::chrono::milliseconds;
 using strings = std::vector<std::string>;
 
-constexpr milliseconds patience{20'000};  // for what has no limit of its own
+const auto patience =
+    dinfer::tests::patient(milliseconds(20'000));  // for what has no limit of its own
 
 class cluster {
  public:

@@ -110,7 +110,8 @@ TEST_CASE("streams end with an error soon after a node is killed, and start over
   auto third = c.start(2);
   REQUIRE(first->expect("streaming", patience));
   third->signal(SIGKILL);
-  REQUIRE(first->expect("state 3 starting over: node c (rank 2) is lost", milliseconds(1000)));
+  REQUIRE(first->expect("state 3 starting over: node c (rank 2) is lost",
+                        dinfer::tests::patient(milliseconds(1000))));
   CHECK(until_all_ended(*first, "node c").count() < 2500);  // 1.5 s, and a busy machine
   auto again = c.start(2);
   INFO(first->seen());
@@ -139,7 +140,7 @@ TEST_CASE("nodes end when the first one is killed", "[slow]") {
   INFO(first->seen() << second->seen());
   REQUIRE(streaming);
   first->signal(SIGKILL);
-  CHECK(second->wait(milliseconds(3000)) == 5);
+  CHECK(second->wait(dinfer::tests::patient(milliseconds(3000))) == 5);
   CHECK_THAT(second->seen(), Contains("node a, the first one, is lost"));
 }
 

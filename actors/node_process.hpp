@@ -89,6 +89,7 @@ class node_process {
   node_status status();
   // Port of gateway `i` of this node, or 0.
   std::uint16_t gateway_port(std::size_t i = 0) const noexcept;
+  bool ended() const;  // wait() returns at once
   // The last error's text; empty when wait() returned 0.
   std::string reason() const;
 

@@ -4,10 +4,7 @@
 #include "dinfer/version.hpp"
 #include "tests/actors/child_process.hpp"
 #include "tests/support/catch.hpp"
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
+#include "tests/support/free_port.hpp"
 
 #include <memory>
 
@@ -15,22 +12,11 @@ namespace dinfer::actors::tests {
 namespace {
 
 using Catch::Matchers::Contains;
+using dinfer::tests::free_port;
 using std::chrono::milliseconds;
 using strings = std::vector<std::string>;
 
 constexpr milliseconds patience{20'000};  // for what has no limit of its own
-
-std::uint16_t free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address);
-  socklen_t size = sizeof address;
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  ::close(fd);
-  return ntohs(address.sin_port);
-}
 
 class cluster {
  public:

@@ -12,6 +12,7 @@
 #include "dinfer/config.hpp"
 #include "dinfer/error.hpp"
 #include "runtime/base/exit_code.hpp"
+#include "runtime/check/findings.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -35,8 +36,8 @@ struct node_options {
   // started with "--node" and its name at the end.
   std::vector<std::string> command;
   // Set: the cluster checks devices and links, ends, and serves nothing (check_parts.hpp). Called
-  // on the first node with the table of what was found, from an actor's thread.
-  std::function<void(const std::string&)> on_check;
+  // on the first node with what was found, from an actor's thread.
+  std::function<void(const std::vector<runtime::finding>&)> on_check;
   // Lines for a person, from the actors' threads; may be empty.
   std::function<void(const std::string&)> on_progress;  // phases, missing nodes, loading
   std::function<void(const std::string&)> on_plan;      // the plan's text, on the first node

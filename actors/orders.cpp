@@ -109,7 +109,8 @@ result<runtime::runner_options> options_of(const shard_order& order, const clust
   out.device = order.device;
   if (order.cpu_threads != 0) out.device_options.cpu_threads = order.cpu_threads;
   out.device_options.first_core = order.first_core;
-  out.device_options.activation = runtime::activation_type(config);
+  out.device_options.activation =
+      runtime::device_activation(config.model.dtype, runtime::on_cuda(config));
   out.device_options.batch_invariant = config.scheduler.batch_invariant;
   out.model_path = config.model.path;
   out.format = config.model.format;

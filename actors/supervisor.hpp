@@ -8,6 +8,7 @@
 #include "actors/interfaces.hpp"
 #include "actors/orders.hpp"
 #include "actors/parts.hpp"
+#include "runtime/check/findings.hpp"
 #include "runtime/check/rank_check.hpp"
 
 #include <functional>
@@ -33,7 +34,7 @@ struct supervisor_setup {
   std::function<void(const std::string& node, const std::string& cause)> on_fault;
   // Set: devices and links are checked and no model is loaded; then the cluster ends. Called with
   // the table of what was found.
-  std::function<void(const std::string&)> on_check;
+  std::function<void(const std::vector<runtime::finding>&)> on_check;
   // Lines for a person; any may be empty.
   std::function<void(const std::string&)> on_progress, on_plan, on_ready, on_error;
 };

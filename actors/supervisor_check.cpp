@@ -31,7 +31,7 @@ void supervisor::end_check() {
                    nodes.size(), setup_.config->model.path),
        {}}};
   for (auto& one : runtime::judge(ranks)) findings.push_back(std::move(one));
-  setup_.on_check(runtime::render(findings));
+  setup_.on_check(findings);
   phase_ = phase::ended;
   ++attempt_;
   const bool failed = runtime::worst(findings) == runtime::verdict::fail;

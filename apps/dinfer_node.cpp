@@ -4,7 +4,9 @@
 // talk to, a line of figures.
 #include "actors/check_parts.hpp"
 #include "actors/node_process.hpp"
+#include "apps/findings_json.hpp"
 #include "apps/options.hpp"
+#include "apps/terminal.hpp"
 #include "dinfer/version.hpp"
 #include "net/tls/identity.hpp"
 #include "runtime/base/config_defaults.hpp"
@@ -14,9 +16,7 @@
 #include "runtime/base/toml_config.hpp"
 
 #include <signal.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
@@ -35,33 +35,27 @@ constexpr auto stat_period = std::chrono::seconds(10);
 // Progress for a terminal is one line that changes; elsewhere every line stays.
 class console {
  public:
-  console() : terminal_(::isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr) {}
-
   void progress(const std::string& line) {
     if (!terminal_) return say(line);
-    std::fprintf(stderr, "\r\033[K%s%s", bar(line).c_str(), line.c_str());
-    std::fflush(stderr);
+    draw_progress(share_of(line) + line);
     open_ = true;
   }
 
   void say(const std::string& line) {
-    if (open_.exchange(false)) std::fputs("\r\033[K", stderr);
+    if (open_.exchange(false)) draw_progress({});
     std::fprintf(stderr, "%s\n", line.c_str());
     std::fflush(stderr);
   }
 
  private:
   // "loading weights: 72 %" gets a bar in front; other lines none.
-  static std::string bar(const std::string& line) {
-    constexpr int width = 30;
+  static std::string share_of(const std::string& line) {
     const auto colon = line.rfind(": ");
     if (colon == std::string::npos || !line.ends_with(" %")) return {};
-    const int percent = std::clamp(std::atoi(line.c_str() + colon + 2), 0, 100);
-    const auto filled = static_cast<std::size_t>(width * percent / 100);
-    return "[" + std::string(filled, '#') + std::string(width - filled, '.') + "] ";
+    return bar(std::atoi(line.c_str() + colon + 2) / 100.0);
   }
 
-  const bool terminal_;
+  const bool terminal_ = progress_is_drawn();
   std::atomic<bool> open_{false};
 };
 
@@ -206,8 +200,8 @@ int run(node_command command, actors::node_parts parts, std::vector<std::string>
   options.parts = std::move(parts);
   options.command = std::move(own_command);
   if (command.action == node_action::check) {
-    options.on_check = [](const std::string& table) {
-      std::fputs(table.c_str(), stdout);
+    options.on_check = [json = command.json](const std::vector<runtime::finding>& found) {
+      std::fputs((json ? findings_json(found) + "\n" : runtime::render(found)).c_str(), stdout);
       std::fflush(stdout);
     };
   }

@@ -28,20 +28,30 @@ void print_problem(const error& problem) {
 
 struct raw_options {
   std::string config_file, node;
-  bool plan = false, check = false;
+  bool plan = false, check = false, json = false;
   setting_flags settings;
 };
 
 void declare(CLI::App& app, raw_options& raw) {
+  app.get_formatter()->column_width(36);
   app.set_version_flag("--version", std::string(build_id()));
-  app.add_option("-c,--config", raw.config_file, "cluster.conf (TOML)")->type_name("FILE");
+  app.add_option("-c,--config", raw.config_file, "cluster.conf (TOML)")
+      ->type_name("FILE")
+      ->group("Configuration");
   app.add_option("-n,--node", raw.node,
                  "which [[node]] this process is; found by address when absent")
       ->type_name("NAME")
+      ->group("Configuration")
       ->take_last();  // a node adds its children's to its own command line
-  app.add_flag("--plan", raw.plan, "print who would hold what, and exit");
-  app.add_flag("--check", raw.check,
-               "on every node: try devices and links before anything serves, and exit");
+  app.add_flag("--plan", raw.plan, "print who would hold what, and exit")
+      ->group("Instead of serving");
+  auto* check =
+      app.add_flag("--check", raw.check,
+                   "on every node: try devices and links before anything serves, and exit");
+  check->group("Instead of serving");
+  app.add_flag("--json", raw.json, "what --check found, for programs")
+      ->needs(check)
+      ->group("Instead of serving");
   raw.settings.declare(app);
 }
 
@@ -51,6 +61,7 @@ result<node_command> assemble(const raw_options& raw) {
   DINFER_TRY(command.node_index, find_node(command.config, raw.node));
   if (raw.plan) command.action = node_action::plan;
   if (raw.check) command.action = node_action::check;
+  command.json = raw.json;
   return command;
 }
 
@@ -58,7 +69,6 @@ result<node_command> assemble(const raw_options& raw) {
 
 parsed_command parse_node_command(int argc, char** argv) {
   CLI::App app(purpose, "dinfer-node");
-  app.get_formatter()->column_width(36);
   raw_options raw;
   declare(app, raw);
   try {
@@ -73,6 +83,13 @@ parsed_command parse_node_command(int argc, char** argv) {
     return {false, exit_usage, {}};
   }
   return {true, 0, std::move(*command)};
+}
+
+void describe_node_command(const std::function<void(const CLI::App&)>& look) {
+  CLI::App app(purpose, "dinfer-node");
+  raw_options raw;
+  declare(app, raw);
+  look(app);
 }
 
 }  // namespace dinfer::apps

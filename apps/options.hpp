@@ -7,6 +7,11 @@
 #include "dinfer/config.hpp"
 
 #include <cstddef>
+#include <functional>
+
+namespace CLI {
+class App;
+}
 
 namespace dinfer::apps {
 
@@ -16,6 +21,7 @@ struct node_command {
   cluster_config config;
   std::size_t node_index = 0;
   node_action action = node_action::run;
+  bool json = false;  // what a check found
   setting_overrides overrides;
 };
 
@@ -28,5 +34,8 @@ struct parsed_command {
 };
 
 parsed_command parse_node_command(int argc, char** argv);
+
+// Shows the description of the command line, for its manual and completion.
+void describe_node_command(const std::function<void(const CLI::App&)>& look);
 
 }  // namespace dinfer::apps

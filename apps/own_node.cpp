@@ -9,10 +9,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <vector>
+#include <set>
 
 namespace dinfer::apps {
 
+namespace {
+
+// Of this host's interfaces.
 std::set<std::string> own_addresses() {
   std::set<std::string> out;
   ifaddrs* list = nullptr;
@@ -32,17 +35,35 @@ std::set<std::string> own_addresses() {
   return out;
 }
 
-namespace {
-
-std::string names_of(const cluster_config& config) {
-  std::string out;
-  for (const auto& node : config.nodes)
-    if (node.parent.empty())
-      out += (out.empty() ? "" : ", ") + node.name + " (" + node.address + ")";
+std::vector<std::size_t> all_of(const cluster_config& config) {
+  std::vector<std::size_t> out;
+  for (std::size_t i = 0; i < config.nodes.size(); ++i)
+    if (config.nodes[i].parent.empty()) out.push_back(i);
   return out;
 }
 
 }  // namespace
+
+std::vector<std::size_t> nodes_here(const cluster_config& config) {
+  const auto addresses = own_addresses();
+  char host[256] = {};
+  ::gethostname(host, sizeof host - 1);
+  auto out = all_of(config);
+  if (out.size() == 1) return out;
+  std::erase_if(out, [&](std::size_t i) {
+    const auto& node = config.nodes[i];
+    return node.name != host && !addresses.contains(node.address) &&
+           !node.address.starts_with("127.");
+  });
+  return out;
+}
+
+std::string names_of(const cluster_config& config, const std::vector<std::size_t>& nodes) {
+  std::string out;
+  for (const auto i : nodes)
+    out += (out.empty() ? "" : ", ") + config.nodes[i].name + " (" + config.nodes[i].address + ")";
+  return out;
+}
 
 result<std::size_t> find_node(const cluster_config& config, const std::string& name) {
   const auto& nodes = config.nodes;
@@ -50,25 +71,19 @@ result<std::size_t> find_node(const cluster_config& config, const std::string& n
     const auto found =
         std::find_if(nodes.begin(), nodes.end(), [&](const auto& n) { return n.name == name; });
     if (found == nodes.end())
-      return fail(errc::not_found,
-                  "--node " + name + ": no such node; there are " + names_of(config), "node");
+      return fail(
+          errc::not_found,
+          "--node " + name + ": no such node; there are " + names_of(config, all_of(config)),
+          "node");
     return static_cast<std::size_t>(found - nodes.begin());
   }
-  if (nodes.size() == 1 || nodes[1].parent == nodes[0].name) return std::size_t{0};
-  const auto addresses = own_addresses();
-  char host[256] = {};
-  ::gethostname(host, sizeof host - 1);
-  std::vector<std::size_t> fits;
-  for (std::size_t i = 0; i < nodes.size(); ++i) {
-    if (!nodes[i].parent.empty()) continue;  // its parent starts it and says its name
-    if (nodes[i].name == host || addresses.contains(nodes[i].address)) fits.push_back(i);
-  }
+  const auto fits = nodes_here(config);
   if (fits.size() == 1) return fits.front();
   return fail(
       errc::invalid_argument,
       std::string(fits.empty() ? "no node of the configuration has this host's name or address"
                                : "several nodes have an address of this host") +
-          "; say which one this is: --node NAME, one of " + names_of(config),
+          "; say which one this is: --node NAME, one of " + names_of(config, all_of(config)),
       "node");
 }
 

@@ -52,7 +52,10 @@ void setting_flags::declare(CLI::App& app) {
           ->group(setting.group);
       app.add_flag_callback("--no-" + setting.name, [&value] { value = "false"; })->group("");
     } else {
-      app.add_option("--" + setting.name, value, help)->group(setting.group)->type_name("");
+      app.add_option("--" + setting.name, value, help)
+          ->group(setting.group)
+          ->type_name("")
+          ->take_last();
     }
   }
 }
@@ -78,6 +81,17 @@ result<cluster_config> setting_flags::configuration(const std::string& file,
   }
   DINFER_CHECK(runtime::check_config(config));
   return config;
+}
+
+std::vector<std::string> setting_flags::words() const {
+  std::vector<std::string> out;
+  for (const auto& setting : runtime::settings()) {
+    const auto& value = given_.at(setting.name);
+    if (!value) continue;
+    if (setting.boolean) out.push_back((*value == "true" ? "--" : "--no-") + setting.name);
+    else out.push_back("--" + setting.name + "=" + *value);
+  }
+  return out;
 }
 
 }  // namespace dinfer::apps

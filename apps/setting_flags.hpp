@@ -28,6 +28,8 @@ class setting_flags {
   // Once parsed: file (none if empty), then environment, then flags; checked. Errors: those of
   // runtime::load_config and check_config.
   result<cluster_config> configuration(const std::string& file, setting_overrides& overrides) const;
+  // The flags that were given, for the command line of a dinfer-node.
+  std::vector<std::string> words() const;
 
  private:
   std::map<std::string, std::optional<std::string>> given_;

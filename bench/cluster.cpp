@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rows of bench/rows.hpp on whatever a cluster.conf describes, in one process: a node with all
-// its actors and devices, and this program in the place of its gateway. Token ids in and out,
-// prefix cache off, 512 sequences at once.
+// The rows of apps/dinfer/engine_rows.hpp on whatever a cluster.conf describes, in one process: a
+// node with all its actors and devices, and this program in the place of its gateway. Token ids in
+// and out, prefix cache off, 512 sequences at once.
 //
 //   bench_cluster --config conf/llama_8b_random_tp2.conf [--tuning DIR] [--vocabulary N] [ROW...]
 #include "actors/node_process.hpp"
+#include "apps/dinfer/engine_rows.hpp"
 #include "bench/rows.hpp"
 #include "runtime/base/toml_config.hpp"
 
@@ -51,7 +52,7 @@ class caller final : public actors::front {
     }
   }
 
-  void generate(const bench::rows::prompt_list& prompts, const sampling_params& sampling) {
+  void generate(const apps::engine_rows::prompt_list& prompts, const sampling_params& sampling) {
     {
       const std::lock_guard lock(mutex_);
       open_ = prompts.size();
@@ -133,12 +134,19 @@ int main(int argc, char** argv) {
   if (auto up = node.start(); !up) die(up.error().message);
   if (calls == nullptr) die(s.config + ": no gateway is on the first node");
   calls->wait_ready();
-  bench::rows measured([&](const bench::rows::prompt_list& prompts,
-                           const sampling_params& sampling) { calls->generate(prompts, sampling); },
-                       s.vocabulary);
-  measured.run(1, 32, 1);
-  bench::print("start_s", bench::process_age(), "s");
-  for (const auto& row : s.rows) measured.measure(row);
+  apps::engine_rows measured(
+      [&](const apps::engine_rows::prompt_list& prompts,
+          const sampling_params& sampling) -> result<void> {
+        calls->generate(prompts, sampling);
+        return {};
+      },
+      s.vocabulary);
+  const auto show = [](const result<apps::figure>& row) {
+    if (!row) die(row.error().message);
+    bench::print(row->workload, row->value, row->unit);
+  };
+  show(measured.start());
+  for (const auto& row : s.rows) show(measured.measure(row));
   node.drain(std::chrono::seconds(2));
   return node.wait();
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What exchanges between two GPUs take: sums over both, enqueued one by one and in a recorded step,
-// and messages there and back. Prints one JSON object a row.
+// What exchanges between GPUs take: sums over all, enqueued one by one and in a recorded step, and
+// messages between neighbours there and back. Prints one JSON object a row.
 //
-//   bench_gpu_links [DEVICE DEVICE]        cuda:0 cuda:1
+//   bench_gpu_links [DEVICE...]        cuda:0 cuda:1; an even number of them
 //
 // all_reduce_us_B: bfloat16 of B bytes, recorded; all_reduce_eager_us_B: enqueued each time;
-// send_us_B: one way, half of there and back, recorded. Bus bandwidth is bytes over time: of two
-// ranks each sends, and each receives, as many bytes as the tensor has.
+// send_us_B: one way, half of there and back, recorded, all pairs at once. gb_per_s is the bus
+// bandwidth: the bytes that each rank must send, 2 (N - 1) / N times the tensor's for a sum over N,
+// over the time.
 #include "kernels/communicator.hpp"
 #include "kernels/device.hpp"
 
@@ -52,7 +53,7 @@ class side {
     }
     std::vector<double> samples;
     for (int i = 0; i < 15; ++i) {
-      link_.reset(0);  // both begin at once
+      link_.reset(0);  // all begin at once
       const auto begin = steady::now();
       if (recorded) recording->replay();
       else enqueue();
@@ -67,23 +68,24 @@ class side {
     const buffer memory = device_.allocate(static_cast<std::size_t>(bytes), true);
     const tensor x = view(memory.data(), dtype::bf16, bytes / 2);
     const int rounds = bytes > (4 << 20) ? 10 : 100;
-    print("all_reduce_us", bytes, time(rounds, true, [&] { link_.all_reduce(x); }));
-    print("all_reduce_eager_us", bytes, time(rounds, false, [&] { link_.all_reduce(x); }));
-    const std::int32_t peer = 1 - link_.rank();
+    const double ranks = link_.size(), sent = 2 * (ranks - 1) / ranks;
+    print("all_reduce_us", bytes, sent, time(rounds, true, [&] { link_.all_reduce(x); }));
+    print("all_reduce_eager_us", bytes, sent, time(rounds, false, [&] { link_.all_reduce(x); }));
+    const std::int32_t peer = link_.rank() ^ 1;
     const auto there_and_back = [&] {
-      if (link_.rank() == 0) link_.send(x, peer), link_.recv(x, peer);
+      if (link_.rank() < peer) link_.send(x, peer), link_.recv(x, peer);
       else link_.recv(x, peer), link_.send(x, peer);
     };
-    print("send_us", bytes, time(rounds, true, there_and_back) / 2);
+    print("send_us", bytes, 1, time(rounds, true, there_and_back) / 2);
   }
 
  private:
-  void print(const char* what, std::int64_t bytes, double seconds) const {
+  void print(const char* what, std::int64_t bytes, double sent, double seconds) const {
     if (link_.rank() != 0) return;
     std::printf(
         "{\"workload\": \"%s_%lld\", \"value\": %.2f, \"unit\": \"us\", \"gb_per_s\": %.2f}\n",
         what, static_cast<long long>(bytes), seconds * 1e6,
-        static_cast<double>(bytes) / seconds / 1e9);
+        static_cast<double>(bytes) * sent / seconds / 1e9);
     std::fflush(stdout);
   }
 
@@ -94,9 +96,10 @@ class side {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 1 && argc != 3) give_up("usage: bench_gpu_links [DEVICE DEVICE]");
-  const std::vector<std::string> names = argc == 3 ? std::vector<std::string>{argv[1], argv[2]}
-                                                   : std::vector<std::string>{"cuda:0", "cuda:1"};
+  if (argc % 2 == 0) give_up("usage: bench_gpu_links [DEVICE...], an even number of devices");
+  std::vector<std::string> names(argv + 1, argv + argc);
+  if (names.empty()) names = {"cuda:0", "cuda:1"};
+  const auto count = static_cast<std::int32_t>(names.size());
   std::vector<std::unique_ptr<device>> devices;
   for (const auto& name : names) {
     auto opened = open_device(name, {});
@@ -105,13 +108,13 @@ int main(int argc, char** argv) {
   }
   try {
     const std::string id = devices[0]->make_group_id();
-    if (id.empty()) give_up("these devices have no links of their own; two GPUs are needed");
+    if (id.empty()) give_up("these devices have no links of their own; GPUs are needed");
     std::vector<std::thread> ranks;
-    for (std::int32_t rank = 0; rank < 2; ++rank) {
+    for (std::int32_t rank = 0; rank < count; ++rank) {
       ranks.emplace_back([&, rank] {
         try {
           device& own = *devices[static_cast<std::size_t>(rank)];
-          const auto link = own.join_group({id, rank, 2, true, std::chrono::seconds(60)});
+          const auto link = own.join_group({id, rank, count, true, std::chrono::seconds(60)});
           side here(own, *link);
           for (const std::int64_t kib : {8, 64, 256, 1024, 2048, 8192, 65536}) here.run(kib * 1024);
         } catch (const device_error& e) {

@@ -52,10 +52,7 @@ struct bounds {
 
 using wide = float __attribute__((vector_size(64)));
 
-#if defined(__x86_64__)
-__attribute__((target("avx512f,avx2,fma"), optimize("fp-contract=fast")))
-#endif
-float multiply_adds(std::int64_t rounds) {
+[[gnu::always_inline]] inline float multiply_adds(std::int64_t rounds) {
   const wide a = wide{} + 0.999F, b = wide{} + 0.001F;
   wide s0 = a, s1 = b, s2 = a + b, s3 = a - b, s4 = s2 + b, s5 = s3 - b, s6 = s4 + b, s7 = s5 - b;
   for (std::int64_t r = 0; r < rounds; ++r) {
@@ -71,6 +68,24 @@ float multiply_adds(std::int64_t rounds) {
   const wide total = ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7));
   return total[0];
 }
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f,avx2,fma"), optimize("fp-contract=fast"))) float wide_multiply_adds(
+    std::int64_t rounds) {
+  return multiply_adds(rounds);
+}
+__attribute__((target("avx2,fma"), optimize("fp-contract=fast"))) float half_multiply_adds(
+    std::int64_t rounds) {
+  return multiply_adds(rounds);
+}
+float best_multiply_adds(std::int64_t rounds) {
+  if (__builtin_cpu_supports("avx512f")) return wide_multiply_adds(rounds);
+  if (__builtin_cpu_supports("avx2")) return half_multiply_adds(rounds);
+  return multiply_adds(rounds);
+}
+#else
+float best_multiply_adds(std::int64_t rounds) { return multiply_adds(rounds); }
+#endif
 
 std::uint64_t add_all(const std::uint64_t* p, std::size_t n) {
   std::uint64_t sums[8] = {};
@@ -97,7 +112,8 @@ bounds measure_bounds(device& d, std::uint32_t threads) {
   b.bytes_per_s = static_cast<double>(bytes) / read;
   constexpr std::int64_t rounds = 4'000'000;
   const double work = seconds([&] {
-    in_threads(threads, [&](std::uint32_t) { sink = static_cast<double>(multiply_adds(rounds)); });
+    in_threads(threads,
+               [&](std::uint32_t) { sink = static_cast<double>(best_multiply_adds(rounds)); });
   });
   b.flops_per_s = static_cast<double>(rounds) * 8 * 16 * 2 * threads / work;
   return b;

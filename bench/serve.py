@@ -8,7 +8,8 @@
     bench/serve.py --url http://127.0.0.1:8000 --streams 1,32,256 --prompt-tokens 247 --out-tokens 256 --config 1gpu-bf16
 
 The streams of a repetition start at once, each with a prompt of its own, and draw their tokens greedily; a stream's clock
-starts when it connects. Prints medians over the repetitions and writes bench/results/<UTC date>-<device>-serve.json."""
+starts when it connects. `dinfer bench` measures the same; this client shares no code with it and
+so checks it. Prints medians over the repetitions and writes bench/results/<UTC date>-<device>-serve.json."""
 import argparse
 import asyncio
 import contextlib

@@ -143,15 +143,15 @@ class device {
 };
 
 struct device_options {
-  // Of activations and KV pages; the CPU has f32 alone, CUDA f32, bf16 and f16.
+  // Of activations and KV pages: CUDA f32, bf16 and f16; the CPU f32. Nothing: bf16 on CUDA; the
+  // CPU rounds activations to bytes where they meet quantised weights.
   std::optional<dtype> activation;
   // Every row's bits depend on that row alone in bf16 and f16 too (ops.hpp); slower on CUDA.
   bool batch_invariant = false;
   // A directory where CUDA keeps which GEMM was fastest; empty: it is found out at every start.
   std::string tuning_directory;
   std::uint32_t cpu_threads = 1;
-  // First core for the CPU device's threads, -1: not pinned.
-  std::int32_t first_core = -1;
+  std::int32_t first_core = -1;  // of the CPU device's threads; -1: not pinned
 };
 
 // "cpu:0" opens the CPU backend; "cuda:N" loads the CUDA plugin (libdinfer_cuda.so) and says in one

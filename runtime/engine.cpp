@@ -80,7 +80,7 @@ runtime::runner_options runner_options_of(const engine_options& options) {
   r.device = options.device;
   r.device_options.cpu_threads =
       options.threads != 0 ? options.threads : std::max(1U, std::thread::hardware_concurrency());
-  r.device_options.activation = runtime::activation_type(options.dtype, on_cuda(options));
+  r.device_options.activation = runtime::device_activation(options.dtype, on_cuda(options));
   r.device_options.batch_invariant = options.batch_invariant;
   r.device_options.tuning_directory = options.tuning_directory;
   r.model_path = options.model_path;

@@ -2,11 +2,14 @@
 // A chat in the terminal: waits for the server with a bar, streams answers, keeps the conversation.
 #include "apps/dinfer/chat.hpp"
 
+#include "apps/terminal.hpp"
 #include "net/http/client.hpp"
 
+#include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <boost/json.hpp>
 #include <chrono>
 #include <cstdio>
@@ -22,8 +25,6 @@ namespace {
 namespace json = boost::json;
 using steady = std::chrono::steady_clock;
 
-constexpr int bar_width = 30;
-
 double seconds_since(steady::time_point t) {
   return std::chrono::duration<double>(steady::now() - t).count();
 }
@@ -35,7 +36,7 @@ double unix_seconds() {
 class conversation {
  public:
   conversation(const chat_options& options, net::http_client client)
-      : options_(options), client_(std::move(client)), terminal_(::isatty(STDOUT_FILENO) == 1) {}
+      : options_(options), client_(std::move(client)) {}
 
   // Errors: timeout or peer_lost; the message is for a person.
   result<void> wait_until_ready() {
@@ -52,7 +53,7 @@ class conversation {
       show_waiting(answer, seconds_since(began));
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     }
-    if (terminal_) std::printf("\r\033[K");
+    draw_progress({});
     std::printf("ready: %s\n", options_.server.url.c_str());
     return {};
   }
@@ -118,7 +119,6 @@ class conversation {
   }
 
   void show_waiting(const result<net::client_response>& answer, double seconds) {
-    if (!terminal_) return;
     std::string stage = "starting";
     boost::system::error_code broken;
     if (answer) {
@@ -128,10 +128,8 @@ class conversation {
           stage = s->as_string().c_str();
     }
     // The server knows its stage, not its end: the bar fills with the time that may pass.
-    const int filled = static_cast<int>(bar_width * seconds / std::max(1U, options_.wait_seconds));
-    std::printf("\r\033[K[%s%s] %.1f s  %s", std::string(filled, '#').c_str(),
-                std::string(bar_width - filled, '.').c_str(), seconds, stage.c_str());
-    std::fflush(stdout);
+    draw_progress(bar(seconds / std::max(1U, options_.wait_seconds)) +
+                  fmt::format("{:.1f} s  {}", seconds, stage));
   }
 
   std::string log_tail() const {
@@ -142,7 +140,6 @@ class conversation {
 
   const chat_options& options_;
   net::http_client client_;
-  const bool terminal_;
   json::array messages_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "apps/dinfer/host_checks.hpp"
 #include "apps/dinfer/server.hpp"
+#include "apps/findings_json.hpp"
 #include "apps/own_node.hpp"
 #include "runtime/base/config_defaults.hpp"
 #include "runtime/base/toml_config.hpp"
@@ -11,7 +12,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <boost/json.hpp>
 #include <cstdio>
 
 namespace dinfer::apps {
@@ -81,20 +81,6 @@ findings examine(const doctor_options& options) {
   return out;
 }
 
-std::string to_json(const findings& all) {
-  constexpr const char* words[] = {"pass", "warn", "fail"};
-  const auto word = [&](verdict is) { return words[static_cast<std::size_t>(is)]; };
-  boost::json::array list;
-  for (const auto& one : all) {
-    boost::json::object entry{
-        {"verdict", word(one.is)}, {"subject", one.subject}, {"figures", one.figures}};
-    if (!one.remedy.empty()) entry["remedy"] = one.remedy;
-    list.push_back(std::move(entry));
-  }
-  return boost::json::serialize(
-      boost::json::object{{"verdict", word(runtime::worst(all))}, {"findings", std::move(list)}});
-}
-
 }  // namespace
 
 int doctor(const doctor_options& options) {
@@ -103,7 +89,7 @@ int doctor(const doctor_options& options) {
     return exit_usage;
   }
   const auto all = examine(options);
-  if (options.json) std::printf("%s\n", to_json(all).c_str());
+  if (options.json) std::printf("%s\n", findings_json(all).c_str());
   else std::fputs(runtime::render(all).c_str(), stdout);
   return runtime::worst(all) == verdict::fail ? exit_refused : 0;
 }

@@ -3,7 +3,7 @@
 #include "apps/dinfer/status.hpp"
 
 #include "apps/dinfer/json_view.hpp"
-#include "apps/dinfer/terminal.hpp"
+#include "apps/terminal.hpp"
 #include "runtime/parallel/memory_plan.hpp"
 
 #include <fmt/format.h>

@@ -25,8 +25,9 @@ struct engine_options {
   std::string tokenizer;  // a .gguf file or folder whose tokeniser serves; empty: the model's own.
                           // Made-up models without it take and give token ids alone
   std::string device = "cpu:0";                  // or "cuda:0"
-  dtype_choice dtype = dtype_choice::automatic;  // of activations; automatic: float32 on CPUs,
-                                                 // bfloat16 on CUDA
+  dtype_choice dtype = dtype_choice::automatic;  // of activations; automatic: bfloat16 on CUDA;
+                                                 // float32 on CPUs, but rounded to 8 bits where
+                                                 // they meet quantised weights
   bool batch_invariant = false;     // a request's tokens never depend on others beside it
   bool cuda_graphs = true;          // record decoding steps and replay them
   std::string tuning_directory;     // where CUDA keeps which kernels were fastest; empty: nowhere

@@ -35,7 +35,7 @@ class past_event final : public event {
 class cpu_device final : public device {
  public:
   cpu_device(const std::string& name, const device_options& options)
-      : pool_(options.cpu_threads, options.first_core), ops_(pool_) {
+      : pool_(options.cpu_threads, options.first_core), ops_(pool_, !options.activation) {
     const auto memory = host_memory();
     traits_.name = name;
     traits_.description = processor_name() + ", " + best_kernels().name + ", " +

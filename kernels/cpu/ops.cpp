@@ -141,6 +141,18 @@ void cpu_ops::add_norm(const add_norm_args& args) {
   });
 }
 
+void cpu_ops::round_to_bytes(tensor x, linear_job& job) {
+  const auto rows = x.rows(), blocks = job.k / 32;
+  const auto need = static_cast<std::size_t>(rows * job.k);
+  if (rounded_.size() < need) rounded_.resize(need), scales_.resize(need / 16);
+  for_rows(rows, 16, [&](std::int64_t r) {
+    kernels_.round_to_bytes(job.x + r * job.x_stride, job.k, rounded_.data() + r * job.k,
+                            scales_.data() + r * blocks * 2);
+  });
+  job.bytes = rounded_.data();
+  job.byte_scales = scales_.data();
+}
+
 void cpu_ops::linear(const linear_args& args) {
   const auto& w = of(args.w);
   const bool paired = args.act == activation::swiglu;
@@ -161,13 +173,16 @@ void cpu_ops::linear(const linear_args& args) {
   job.out_stride = args.out.columns();
   const auto panels = w.panels();
   const auto c = cut_up(static_cast<std::int64_t>(panels.size()), paired, rows, pool_.threads());
-  pool_.reserve_scratch(linear_scratch);
+  const bool bytes = bytes_ && w.takes_bytes();
+  if (bytes) round_to_bytes(args.x, job);
+  const auto run = bytes ? kernels_.dot : kernels_.linear;
+  pool_.reserve_scratch(bytes ? dot_scratch(job.k) : linear_scratch);
   pool_.run(c.units * c.row_chunks, [&](std::int64_t chunk, std::uint32_t thread) {
     const auto unit = chunk % c.units;
     const auto row = chunk / c.units * linear_row_chunk;
     const auto begin = c.begin(unit);
-    kernels_.linear(job, panels.data() + begin, c.begin(unit + 1) - begin, row,
-                    std::min(linear_row_chunk, rows - row), pool_.scratch(thread));
+    run(job, panels.data() + begin, c.begin(unit + 1) - begin, row,
+        std::min(linear_row_chunk, rows - row), pool_.scratch(thread));
   });
 }
 

@@ -12,8 +12,10 @@ namespace dinfer::kernels::cpu {
 
 class cpu_ops final : public ops {
  public:
-  explicit cpu_ops(thread_pool& pool, const kernel_table& kernels = best_kernels())
-      : pool_(pool), kernels_(kernels) {}
+  // bytes: products of quantised weights round activations to bytes (dot.cpp); otherwise all is
+  // float32, exactly as the weights' expansion would give.
+  cpu_ops(thread_pool& pool, bool bytes, const kernel_table& kernels = best_kernels())
+      : pool_(pool), kernels_(kernels), bytes_(bytes) {}
 
   std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                   const prepare_options& options) override;
@@ -31,8 +33,13 @@ class cpu_ops final : public ops {
   template <class Body>
   void for_rows(std::int64_t rows, std::int64_t rows_in_chunk, Body&& body);
 
+  void round_to_bytes(tensor x, linear_job& job);
+
   thread_pool& pool_;
   const kernel_table& kernels_;
+  bool bytes_;
+  std::vector<std::int8_t> rounded_;  // activations of the product under way
+  std::vector<float> scales_;
   weight_arena arena_;
 };
 

@@ -110,13 +110,13 @@ void pack_super_block(dtype type, const std::byte* in, std::int32_t lane, std::b
     const int q = from.quants[static_cast<std::size_t>(k)] + (six ? 32 : 0);
     if (six) {
       to[i / 16 * lanes + lane] = static_cast<std::byte>(from.scales[group]);
-      put(to + layout.upper + i / 4 * lanes + lane, q >> 4 << (2 * (i % 4)));
+      put(to + layout.upper + upper_place(i, lane), q >> 4 << upper_shift(i));
     } else {
       to[lane] = static_cast<std::byte>(from.scales[group]);
       to[lanes + lane] = static_cast<std::byte>(from.minima[group]);
     }
-    if (type == dtype::q5_k) put(to + layout.upper + 2 * i + lane / 8, q >> 4 << (lane % 8));
-    put(to + layout.nibbles + i / 2 * lanes + lane, (q & 15) << (4 * (i % 2)));
+    if (type == dtype::q5_k) put(to + layout.upper + 4 * lane + i / 8, q >> 4 << (i % 8));
+    put(to + layout.nibbles + nibble_place(i, lane), (q & 15) << nibble_shift(i));
   }
 }
 
@@ -126,13 +126,13 @@ float packed_element(dtype type, const std::byte* packed, std::int32_t k,
   const std::byte* from = packed + layout.head + k / block * layout.bytes;
   const std::int32_t i = k % block;
   const float d = from_f16(half_at(packed + 2 * lane));
-  int q = at(from, layout.nibbles + i / 2 * lanes + lane) >> (4 * (i % 2)) & 15;
+  int q = at(from, layout.nibbles + nibble_place(i, lane)) >> nibble_shift(i) & 15;
   if (type == dtype::q6_k) {
-    q |= (at(from, layout.upper + i / 4 * lanes + lane) >> (2 * (i % 4)) & 3) << 4;
+    q |= (at(from, layout.upper + upper_place(i, lane)) >> upper_shift(i) & 3) << 4;
     const auto scale = std::to_integer<std::int8_t>(from[i / 16 * lanes + lane]);
     return d * static_cast<float>(scale) * static_cast<float>(q - 32);
   }
-  if (type == dtype::q5_k) q |= (half_at(from + layout.upper + 2 * i) >> lane & 1) << 4;
+  if (type == dtype::q5_k) q |= (at(from, layout.upper + 4 * lane + i / 8) >> (i % 8) & 1) << 4;
   const float m = from_f16(half_at(packed + 32 + 2 * lane));
   return d * static_cast<float>(at(from, lane)) * static_cast<float>(q) -
          m * static_cast<float>(at(from, lanes + lane));

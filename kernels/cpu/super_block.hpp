@@ -5,8 +5,9 @@
 //
 //   head         d [lane] f16; q4_k, q5_k: m [lane] f16
 //   each block   q4_k, q5_k: scales [lane] u8, minima [lane] u8; q6_k: scales [2][lane] i8;
-//                q5_k: fifth bits [k] u16, bit = lane; q6_k: upper bits, byte [k / 4][lane], two
-//                bits each, k % 4 = 0 lowest; then byte [k / 2][lane], low nibble the even k
+//                q5_k: fifth bits [lane] u32, bit = k; q6_k: upper bits [word][lane][byte], byte i
+//                of word j has those of k = 16j + 4c + i from bit 2c on; then nibbles
+//                [word][lane][byte], k = 8j + i low and 8j + 4 + i high
 //
 // Used by this folder alone; any thread.
 #pragma once
@@ -20,6 +21,19 @@
 namespace dinfer::kernels::cpu {
 
 inline constexpr std::int32_t super_block_elements = 256;
+
+// Where element k of a block lies among the packed words of 16 lanes: bytes, nibbles, upper bits.
+constexpr std::int32_t byte_place(std::int32_t k, std::int32_t lane) noexcept {
+  return k / 4 * 64 + lane * 4 + k % 4;
+}
+constexpr std::int32_t nibble_place(std::int32_t k, std::int32_t lane) noexcept {
+  return k / 8 * 64 + lane * 4 + k % 4;
+}
+constexpr std::int32_t nibble_shift(std::int32_t k) noexcept { return k % 8 / 4 * 4; }
+constexpr std::int32_t upper_place(std::int32_t k, std::int32_t lane) noexcept {
+  return k / 16 * 64 + lane * 4 + k % 4;
+}
+constexpr std::int32_t upper_shift(std::int32_t k) noexcept { return k % 16 / 4 * 2; }
 
 constexpr bool has_super_blocks(dtype type) noexcept {
   return info(type).block_elements == super_block_elements;

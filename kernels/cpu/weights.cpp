@@ -56,21 +56,17 @@ void pack_block(dtype type, const std::byte* in, std::int32_t lane, std::byte* o
     in += 2;
   }
   if (layout.fifth_bits >= 0) {
-    const auto bits = read<std::uint32_t>(in);
-    for (std::int32_t k = 0; k < block; ++k) {
-      const auto bit = static_cast<std::byte>((bits >> k) & 1U);
-      out[layout.fifth_bits + 2 * k + lane / 8] |= bit << (lane % 8);
-    }
+    std::memcpy(out + layout.fifth_bits + 4 * lane, in, 4);
     in += 4;
   }
-  std::byte* quants = out + layout.quants + lane;
-  if (type == dtype::q8_0) {
-    for (std::int32_t k = 0; k < block; ++k) quants[panel_rows * k] = in[k];
-    return;
-  }
+  std::byte* quants = out + layout.quants;
   for (std::int32_t k = 0; k < block; ++k) {
+    if (type == dtype::q8_0) {
+      quants[byte_place(k, lane)] = in[k];
+      continue;
+    }
     const auto nibble = k < 16 ? in[k] & std::byte{15} : in[k - 16] >> 4;
-    quants[panel_rows * (k / 2)] |= nibble << (4 * (k % 2));
+    quants[nibble_place(k, lane)] |= nibble << nibble_shift(k);
   }
 }
 
@@ -110,13 +106,13 @@ float element(dtype type, const std::byte* packed, std::int64_t k, std::int32_t 
   const std::byte* in = packed + k / block * layout.bytes;
   const auto i = static_cast<std::int32_t>(k % block);
   const float d = from_f16(read<std::uint16_t>(in + 2 * lane));
-  const std::byte* quants = in + layout.quants + lane;
+  const std::byte* quants = in + layout.quants;
   if (type == dtype::q8_0) {
-    return d * static_cast<float>(std::to_integer<std::int8_t>(quants[panel_rows * i]));
+    return d * static_cast<float>(std::to_integer<std::int8_t>(quants[byte_place(i, lane)]));
   }
-  int q = std::to_integer<int>(quants[panel_rows * (i / 2)] >> (4 * (i % 2))) & 15;
+  int q = std::to_integer<int>(quants[nibble_place(i, lane)] >> nibble_shift(i)) & 15;
   if (layout.fifth_bits >= 0) {
-    q |= ((read<std::uint16_t>(in + layout.fifth_bits + 2 * i) >> lane) & 1) << 4;
+    q |= static_cast<int>(read<std::uint32_t>(in + layout.fifth_bits + 4 * lane) >> i & 1U) << 4;
   }
   if (layout.offsets >= 0) {
     return d * static_cast<float>(q) +
@@ -255,11 +251,13 @@ std::unique_ptr<cpu_weight> pack(std::span<const weight_slice> slices, weight_ro
     return made;
   }
 
+  made->takes_bytes_ = true;
   std::vector<panel_source> sources;
   std::vector<std::int64_t> offsets;
   std::int64_t bytes = 0;
   const auto add = [&](const weight_slice& slice, std::int64_t row, std::int64_t first_row) {
     const auto type = kept_type(slice, role, dequantize);
+    made->takes_bytes_ = made->takes_bytes_ && quantised(type) && type != dtype::q6_k;
     const auto rows = std::min<std::int64_t>(panel_rows, slice.row_end - row);
     made->panels_.push_back({nullptr, first_row, static_cast<std::int32_t>(rows), type});
     sources.push_back({&slice, row});

@@ -32,7 +32,15 @@ namespace asio = boost::asio;
 namespace http = boost::beast::http;
 using boost::system::error_code;
 using clock = std::chrono::steady_clock;
-using parser = http::request_parser<http::string_body>;
+
+// string_body would reserve what Content-Length claims; this grows with what has come.
+struct growing_body : http::string_body {
+  struct reader : http::string_body::reader {
+    using http::string_body::reader::reader;
+    void init(const boost::optional<std::uint64_t>&, error_code& problem) { problem = {}; }
+  };
+};
+using parser = http::request_parser<growing_body>;
 
 constexpr auto no_deadline = clock::time_point::max();
 constexpr auto tuple_awaitable = asio::as_tuple(asio::use_awaitable);
@@ -46,7 +54,6 @@ constexpr std::uint64_t chunk_bytes_min = 256;  // ... and one more for each of 
 // Beast takes any extension and any number of chunks; each costs us work, so both are bounded.
 struct chunk_guard {
   std::uint64_t body_bytes = 0, bytes = 0, count = 0;
-
   void operator()(std::uint64_t size, std::string_view extension, error_code& problem) {
     bytes += std::min(size, body_bytes);
     if (!extension.empty()) problem = http::error::bad_chunk_extension;
@@ -118,19 +125,17 @@ class socket_connection final : public connection,
   std::uint64_t writes_ = 0;          // begun so far
   chunk_guard chunks_;                // of the request body; the parser keeps a reference
 
-  bool dead_ = false;         // closed; nothing is sent any more
-  bool timed_out_ = false;    // the sweep ended a read
-  bool reading_ = false;      // a read is open
-  bool writing_ = false;      // a write is in flight
-  bool idle_ = true;          // between two requests
+  bool dead_ = false;                       // closed; nothing is sent any more
+  bool timed_out_ = false;                  // the sweep ended a read
+  bool reading_ = false, writing_ = false;  // a read is open, a write is in flight
+  bool idle_ = true;                        // between two requests
   bool answering_ = false;    // a request was handed over and its answer is not complete
   bool ending_ = false;       // all of the answer is in pending_ or flying_
   bool close_after_ = false;  // the connection ends with this answer
   bool suspect_ = false;      // overflow() is about to decide
   bool refused_ = false;      // without having read all of the request
-  bool http11_ = true;
-  bool head_only_ = false;  // the request was HEAD
-  bool chunked_ = false;
+  bool http11_ = true, head_only_ = false;  // of the request; head_only_: it is HEAD
+  bool chunked_ = false;                    // the answer
 };
 
 // ---- deadlines and ends
@@ -296,8 +301,7 @@ asio::awaitable<void> socket_connection::refuse(unsigned status, std::string_vie
   write_deadline_ = no_deadline;
 }
 
-// After a refusal: closing with unread bytes would reset the connection and could destroy the
-// answer on its way.
+// Closing with unread bytes would reset the connection and destroy the refusal on its way.
 asio::awaitable<void> socket_connection::linger() {
   error_code problem;
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, problem);

@@ -21,6 +21,7 @@ namespace {
 constexpr std::size_t depth_max = 32;
 constexpr std::size_t values_max = 1'000'000;
 constexpr std::size_t names_max = 4096;  // of one object
+constexpr std::size_t shown_bytes = 64;  // of a name in messages
 
 // The events of basic_parser, passed on to Boost's own document builder. Returning false stops the
 // parser; `problem` then says why.
@@ -35,6 +36,7 @@ struct strict_handler {
   json::value_stack stack;
   std::vector<std::unordered_set<std::string>> names;  // of the objects that are open
   std::string key;
+  std::string field;  // of the top, under way
   std::size_t values = 0;
   std::string problem;
 
@@ -76,6 +78,7 @@ struct strict_handler {
     key.append(s.data(), s.size());
     stack.push_key(s);
     const bool fresh = names.back().insert(key).second;
+    if (names.size() == 1) field = key.substr(0, shown_bytes);
     if (!fresh) return stop(fmt::format("the name \"{}\" is there twice", key), ec);
     key.clear();
     return true;
@@ -132,8 +135,12 @@ result<json_document> json_document::parse(std::string_view text) {
   if (!ec && used < text.size()) ec = json::error::extra_data;
   if (ec) {
     const auto& why = parser.handler().problem;
-    return fail(errc::invalid_argument, fmt::format("the body is not valid JSON: {} at byte {}",
-                                                    why.empty() ? ec.message() : why, used));
+    const auto& field = parser.handler().field;
+    return fail(
+        errc::invalid_argument,
+        fmt::format("the body is not valid JSON: {} at byte {}{}", why.empty() ? ec.message() : why,
+                    used, field.empty() ? "" : ", in the field " + field),
+        field);
   }
   auto value = std::make_unique<json::value>(parser.handler().stack.release());
   if (!value->is_object()) return fail(errc::invalid_argument, "the body must be a JSON object");

@@ -26,7 +26,8 @@ namespace dinfer::net {
 class json_document {
  public:
   // Errors: invalid_argument for anything but RFC 8259 in valid UTF-8 without lone surrogates,
-  // repeated names, numbers beyond a double, depth over 32, or more than a million values.
+  // repeated names, numbers beyond a double, depth over 32, or more than a million values. Its
+  // subject is the top's field that was being read, if there was one.
   static result<json_document> parse(std::string_view text);
   json_document(json_document&&) noexcept;
   json_document& operator=(json_document&&) noexcept;
@@ -65,6 +66,8 @@ class json_fields {
   void refuse(error problem);                                // the first one is kept
   bool failed() const noexcept { return problem_.has_value(); }
   result<void> done() const;
+  // Names that somebody asked for, in the object or not.
+  std::vector<std::string> known_names() const { return {known_.begin(), known_.end()}; }
   // Names that nobody asked for, at most `most`.
   std::vector<std::string> unknown(std::size_t most) const;
 

@@ -285,14 +285,7 @@ void read_chat_logprobs(json_fields& f, sampling_params& s) {
   if (wanted) s.logprobs = static_cast<std::int32_t>(top.value_or(0));
 }
 
-}  // namespace
-
-result<generate_call> parse_completion(std::string_view body, const sampling_params& defaults) {
-  DINFER_TRY(const auto document, json_document::parse(body));
-  json_fields f(document.top());
-  generate_call call;
-  call.kind = call_kind::completion;
-  call.sampling = defaults;
+void read_completion(json_fields& f, generate_call& call) {
   f.flag("echo", call.echo);
   read_prompts(f, call.prompts);
   read_common(f, call);
@@ -300,17 +293,9 @@ result<generate_call> parse_completion(std::string_view body, const sampling_par
   f.integer("logprobs", limit::logprobs, logprobs);
   call.sampling.logprobs = static_cast<std::int32_t>(logprobs.value_or(-1));
   if (call.echo) call.sampling.prompt_logprobs = call.sampling.logprobs;
-  DINFER_CHECK(f.done());
-  call.unknown_fields = f.unknown(unknown_listed);
-  return call;
 }
 
-result<generate_call> parse_chat(std::string_view body, const sampling_params& defaults) {
-  DINFER_TRY(const auto document, json_document::parse(body));
-  json_fields f(document.top());
-  generate_call call;
-  call.kind = call_kind::chat;
-  call.sampling = defaults;
+void read_chat(json_fields& f, generate_call& call) {
   call.add_special_tokens = false;
   read_messages(f, call.messages);
   read_common(f, call);
@@ -325,9 +310,42 @@ result<generate_call> parse_chat(std::string_view body, const sampling_params& d
   }
   if (const auto* echo = f.find("echo"); echo != nullptr && is_given(*echo))
     f.refuse({errc::unsupported, "echo is not supported for chats", "echo"});
+}
+
+void read_call(json_fields& f, generate_call& call) {
+  call.kind == call_kind::chat ? read_chat(f, call) : read_completion(f, call);
+}
+
+result<generate_call> parse_call(std::string_view body, call_kind kind,
+                                 const sampling_params& defaults) {
+  DINFER_TRY(const auto document, json_document::parse(body));
+  json_fields f(document.top());
+  generate_call call;
+  call.kind = kind;
+  call.sampling = defaults;
+  read_call(f, call);
   DINFER_CHECK(f.done());
   call.unknown_fields = f.unknown(unknown_listed);
   return call;
+}
+
+}  // namespace
+
+result<generate_call> parse_completion(std::string_view body, const sampling_params& defaults) {
+  return parse_call(body, call_kind::completion, defaults);
+}
+
+result<generate_call> parse_chat(std::string_view body, const sampling_params& defaults) {
+  return parse_call(body, call_kind::chat, defaults);
+}
+
+std::vector<std::string> known_fields(call_kind kind) {
+  const json::object nothing;
+  json_fields f(nothing);
+  generate_call call;
+  call.kind = kind;
+  read_call(f, call);
+  return f.known_names();
 }
 
 result<tokenize_call> parse_tokenize(std::string_view body) {

@@ -66,6 +66,11 @@ kernels::dtype activation_type(dtype_choice configured, bool cuda) {
   return cuda ? kernels::dtype::bf16 : kernels::dtype::f32;
 }
 
+std::optional<kernels::dtype> device_activation(dtype_choice configured, bool cuda) {
+  if (configured == dtype_choice::automatic && !cuda) return std::nullopt;
+  return activation_type(configured, cuda);
+}
+
 kernels::dtype activation_type(const cluster_config& config) {
   return activation_type(config.model.dtype, on_cuda(config));
 }

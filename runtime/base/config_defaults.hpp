@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +33,9 @@ std::uint32_t batched_tokens(const cluster_config& config);
 // Of activations and KV pages: as configured; else f32 on CPUs and bf16 on GPUs.
 kernels::dtype activation_type(dtype_choice configured, bool cuda);
 kernels::dtype activation_type(const cluster_config& config);
+// What a device is asked for: the same, but on a CPU nothing unless float32 is configured. It then
+// rounds activations to bytes in products of quantised weights.
+std::optional<kernels::dtype> device_activation(dtype_choice configured, bool cuda);
 
 // Of a GPU's memory, for everything: as configured, else 0.92.
 double memory_fraction(const cluster_config& config);

@@ -25,9 +25,14 @@ struct config_value {
   struct other {
     std::string what;  // "a date"
   };
+  struct member;
   using list = std::vector<config_value>;
-  using table = std::vector<std::pair<std::string, config_value>>;
+  using table = std::vector<member>;
   std::variant<other, bool, std::int64_t, double, std::string, list, table, typed> held;
+};
+struct config_value::member {
+  std::string name;
+  config_value value;
 };
 
 // What is wrong with a value and what would fit; empty: nothing.

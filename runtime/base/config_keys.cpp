@@ -156,7 +156,8 @@ void add_model(table& t) {
   t.add(
       "dtype", "dtype", "",
       choice(DINFER_MEMBER(model.dtype), {"auto", "float32", "bfloat16", "float16"}),
-      "type of activations: auto (float32 on CPUs, bfloat16 on GPUs), float32, bfloat16, float16");
+      "type of activations: float32, bfloat16, float16 or auto (bfloat16 on GPUs; on CPUs float32, "
+      "but 8 bits where weights are quantised)");
   t.add("max_model_len", "max-model-len", "",
         sized(DINFER_MEMBER(model.max_model_len), 0, 16 * million),
         "tokens of prompt and answer together, as 32K; 0: what the model was trained for");

@@ -33,7 +33,7 @@ config_value convert(const toml::node& from) {
   }
   if (const auto* table = from.as_table()) {
     config_value::table out;
-    for (const auto& [name, item] : *table) out.emplace_back(name.str(), convert(item));
+    for (const auto& [name, item] : *table) out.push_back({std::string(name.str()), convert(item)});
     return {std::move(out)};
   }
   return {config_value::other{"a date or time"}};

@@ -46,7 +46,7 @@ std::optional<step_plan> scheduler::impl::plan() {
                   std::span(e.seq->tokens).first(std::min(e.seq->planned, e.seq->known())));
   const auto decode = [](const sequence_step& s) { return s.query_count == 1; };
   if (!std::ranges::is_partitioned(out.sequences, decode))
-    std::ranges::stable_partition(out.sequences, decode);
+    std::stable_partition(out.sequences.begin(), out.sequences.end(), decode);
   last_step = out.step;
   in_flight.push_back(std::exchange(current, {}));
   return out;

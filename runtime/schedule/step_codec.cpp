@@ -280,7 +280,9 @@ token_batch get_batch(packed_reader& r) {
 
 std::string encode(const step_plan& plan) {
   packed_writer w = begin(blob_kind::plan);
-  w.reserve(64 + plan.sequences.size() * 24 + plan.token_count() * 4);
+  std::size_t tokens = 0;
+  for (const sequence_step& s : plan.sequences) tokens += s.tokens.size() + s.targets.size();
+  w.reserve(64 + plan.sequences.size() * 24 + tokens * 4);
   w.number(plan.epoch);
   w.number(plan.step);
   w.numbers(plan.releases);

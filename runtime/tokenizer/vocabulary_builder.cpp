@@ -13,7 +13,7 @@ namespace dinfer::runtime {
 namespace {
 
 constexpr std::size_t max_id = std::size_t{1} << 24;
-constexpr std::size_t least_id_bound = std::size_t{1} << 16;
+constexpr std::size_t least_id_bound = std::size_t{1} << 14;
 constexpr std::size_t max_token_bytes = std::size_t{1} << 16;
 constexpr std::size_t max_added_bytes = 256;
 constexpr std::size_t shown_base = std::size_t{1} << 20;

@@ -21,6 +21,7 @@ using kernels::dtype;
 constexpr std::uint32_t magic = 0x46554747;  // "GGUF"
 constexpr std::size_t longest_name = 256;    // of a tensor
 constexpr std::uint32_t most_dimensions = 4;
+constexpr std::uint64_t free_tensors = 1024, bytes_per_tensor = 512;
 constexpr std::uint64_t least_tensor_bytes = 33;  // name of one letter, one dimension
 constexpr std::int64_t default_alignment = 32;
 constexpr std::int64_t largest_alignment = 1 << 20;
@@ -176,6 +177,10 @@ result<directory> read_directory(std::span<const std::byte> bytes, const std::st
   gguf_cursor cursor(bytes, name);
   DINFER_CHECK(check_header(cursor));
   DINFER_TRY(const auto tensors, cursor.count(least_tensor_bytes, "the number of tensors"));
+  // What is kept of a tensor takes some 300 bytes.
+  if (tensors > free_tensors + bytes.size() / bytes_per_tensor)
+    return cursor.damaged(
+        fmt::format("{} tensors are more than a file of {} bytes has", tensors, bytes.size()));
   DINFER_TRY(const auto pairs, cursor.number<std::uint64_t>("the number of metadata pairs"));
   directory out;
   DINFER_TRY(out.metadata, gguf_metadata::read(cursor, pairs));

@@ -14,7 +14,9 @@ namespace {
 constexpr std::size_t longest_key = 65535;      // the format's own limit
 constexpr int deepest_array = 4;                // levels of arrays in arrays
 constexpr std::uint64_t least_pair_bytes = 14;  // length, one letter, type, one byte of value
+constexpr std::uint64_t most_pairs = 4096;      // models have some dozens
 constexpr std::size_t reserve_at_most = 1024;   // grow by what is there, not by what is claimed
+constexpr std::uint64_t free_text_bytes = 1 << 19;
 
 // 0: not a type of fixed size.
 std::uint64_t bytes_of(gguf_type type) noexcept {
@@ -122,6 +124,10 @@ result<gguf_value> read_array(gguf_cursor& cursor, std::string_view what, int de
   // A string takes 8 bytes at least, an array 12.
   const std::uint64_t least = each != 0 ? each : value.type == gguf_type::text ? 8 : 12;
   DINFER_TRY(const auto count, cursor.count(least, what));
+  // A view of a string takes twice what an empty one has in the file.
+  if (value.type == gguf_type::text &&
+      count * sizeof(std::string_view) > cursor.offset() + cursor.remaining() + free_text_bytes)
+    return cursor.damaged(fmt::format("{}: {} strings are more than such a file has", what, count));
   if (each != 0) {
     DINFER_TRY(value.data, cursor.take(count * each, what));
     DINFER_CHECK(check_booleans(cursor, value, what));
@@ -167,6 +173,8 @@ result<gguf_metadata> gguf_metadata::read(gguf_cursor& cursor, std::uint64_t pai
   if (pairs > cursor.remaining() / least_pair_bytes)
     return cursor.damaged(fmt::format("{} metadata pairs cannot fit into the {} bytes left", pairs,
                                       cursor.remaining()));
+  if (pairs > most_pairs)
+    return cursor.damaged(fmt::format("{} metadata pairs; at most {} fit", pairs, most_pairs));
   gguf_metadata out;
   out.entries_.reserve(static_cast<std::size_t>(std::min<std::uint64_t>(pairs, reserve_at_most)));
   for (std::uint64_t i = 0; i < pairs; ++i) {

@@ -134,7 +134,10 @@ TEST_CASE("an order says how its device computes") {
     REQUIRE(made);
     return *made;
   };
+  CHECK(!options().device_options.activation);  // a CPU may round where weights are quantised
+  config.model.dtype = dtype_choice::float32;
   CHECK(options().device_options.activation == kernels::dtype::f32);
+  config.model.dtype = dtype_choice::automatic;
   CHECK(options().max_num_batched_tokens == 512);
   CHECK(options().graphs);
   config.nodes[0].devices = {"cuda:0"};

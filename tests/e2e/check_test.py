@@ -3,8 +3,10 @@
 
     check_test.py [--gpus]          with --gpus: two GPUs, and what NCCL may do to them
 """
+import json
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -52,6 +54,36 @@ def cpus(folder):
     assert re.search(r"shared memory: all-reduce [\d.]+ us, [\d.]+ GB/s; send [\d.]+ us", line(table, "ranks 0, 1"))
     assert "TCP: all-reduce" in line(table, "ranks 0, 2")
     assert "WARN" not in table and "FAIL" not in table, table
+
+
+def all_at_once(folder):
+    """dinfer check: the nodes of this host by one command, with the same table."""
+    def run(config, *flags, code=0):
+        done = subprocess.run([BINARIES / "dinfer", "check", "--config", config, *flags], capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        return done.stdout, done.stderr
+
+    two = {"parallel": {"tensor_parallel_size": 2}}
+    config = write(folder, [["cpu:0"], ["cpu:0"]], two)
+    table, said = run(config)
+    assert said == "" and "2 of 2 joined" in line(table, "nodes") and "all-reduce" in line(table, "ranks 0, 1"), (table, said)
+    told = json.loads(run(config, "--json")[0])
+    assert told["verdict"] == "pass", told
+    assert [f["subject"] for f in told["findings"]] == re.findall(r"^pass  (\S+(?: \S+)*?)  ", table, re.M), (told, table)
+    node = start(config, 0, "--json")
+    assert node.communicate(timeout=20) and node.returncode == 2  # it goes with --check
+    # A node that cannot take part ends the check soon, and says which it is.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.2", 0))
+        taken.listen()
+        text = re.sub(r'(address = "127.0.0.2"\nport = )\d+', rf"\g<1>{taken.getsockname()[1]}", config.read_text())
+        config.write_text(text)
+        began = time.monotonic()
+        table, said = run(config, code=1)
+        assert table == "" and "node n1: " in said and time.monotonic() - began < 20, (table, said)
+    far = write(folder, [["cpu:0"], ["cpu:0"]], {**two, "security": {"insecure_network": True}})
+    far.write_text(far.read_text().replace("127.0.0.1", "198.51.100.1").replace("127.0.0.2", "198.51.100.2"))
+    assert "no node of" in run(far, code=2)[1]
 
 
 def strangers(folder):
@@ -120,6 +152,7 @@ def main():
             gpus(folder)
         else:
             cpus(folder)
+            all_at_once(folder)
             strangers(folder)
     return 0
 

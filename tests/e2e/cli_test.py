@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The subcommands of dinfer against real nodes: what they print, for people and for programs, and how they end."""
+import contextlib
 import json
 import os
 import pathlib
+import pty
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 
 from cluster import BINARIES, MODEL, ROOT, Cluster, config_text, free_port
+
+
+COMMANDS = ("chat", "status", "bench", "plan", "doctor", "check", "certs", "completion")
 
 
 def dinfer(*arguments, code=0, env=None):
@@ -22,7 +28,7 @@ def dinfer(*arguments, code=0, env=None):
 
 def usage():
     text, _ = dinfer("--help")
-    for command in ("chat", "status", "plan", "doctor", "certs"):
+    for command in COMMANDS:
         assert re.search(rf"^  {command} +\w.*", text, re.M), f"{command} is not in\n{text}"
         assert "--help" in dinfer(command, "--help")[0]
     dinfer(code=2)
@@ -164,16 +170,134 @@ def doctor(folder):
     dinfer("doctor", "--node", "n0", code=2)
 
 
+def bench(cluster, folder):
+    """A load of two streams: the tokens that it tells are those that the gateway counted."""
+    out = pathlib.Path(folder) / "result.json"
+    before = cluster.metric("vllm:generation_tokens_total")
+    printed, _ = dinfer("bench", "--url", cluster.url, "--streams", "1,2", "--repetitions", 2, "--warm-up", 1, "--prompt-tokens", 16,
+                        "--output-tokens", 8, "--json", "--out", out, "--label", "1gpu-bf16", "--device-name", "here", "--commit", "abc")
+    assert cluster.metric("vllm:generation_tokens_total") - before == (1 + 2) * (1 + 2) * 8
+    told = json.loads(printed)
+    assert printed == out.read_text() and told["device"] == "here" and told["commit"] == "abc", told
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told["date"]) and "bench --url" in told["command"], told
+    rows = {r["workload"]: r["value"] for r in told["rows"]}
+    for load in ("serve_c1", "serve_c2"):
+        assert rows[f"{load}_failed"] == 0 and abs(rows[f"{load}_tok_s"] / rows[f"{load}_req_s"] - 8) < 0.01, rows
+        for what in ("ttft", "itl"):
+            assert 0 < rows[f"{load}_{what}_p50_ms"] <= rows[f"{load}_{what}_p90_ms"] <= rows[f"{load}_{what}_p99_ms"], rows
+    # Alone, a stream lasts as long as its first token and the seven gaps after it.
+    assert rows["serve_c1_ttft_p50_ms"] < 1e3 / rows["serve_c1_req_s"], rows
+    shown = subprocess.run([sys.executable, ROOT / "bench/rows.py", "--results", folder, "show"], capture_output=True, text=True, check=True)
+    assert re.search(r"^serve_c1_tok_s +[\d.]+ ", shown.stdout, re.M), shown.stdout
+    printed, _ = dinfer("bench", "--url", cluster.url, "--rate", 20, "--requests", 5, "--streams", 2, "--prompt-tokens", 4, "--output-tokens", 2)
+    assert re.search(r"^ *20/s <=2 +[\d.]+ .* 0$", printed, re.M), printed
+    printed, said = dinfer("bench", "--url", cluster.url, "--streams", 2, "--repetitions", 1, "--warm-up", 0, "--vocabulary", 1 << 20,
+                           "--prompt-tokens", 999, code=1)
+    assert "answered 400" in said and re.search(r"^ *2 +0\.0 .* 2$", printed, re.M), (printed, said)
+
+
+def bench_alone():
+    """Nodes of its own, which end with it; the engine without any; and what cannot be measured."""
+    few = ["--streams", 1, "--repetitions", 1, "--warm-up", 0, "--prompt-tokens", 4, "--output-tokens", 2]
+    name = f"mine{os.getpid()}"
+    printed, _ = dinfer("bench", "--model", MODEL, "--served-model-name", name, *few, "--json")
+    told = json.loads(printed)
+    assert {r["config"] for r in told["rows"]} == {name} and "threads" in told["device"], told
+    left = subprocess.run(["pgrep", "-f", f"served-model-name={name}"], capture_output=True, text=True)
+    assert not left.stdout, left.stdout
+    printed, _ = dinfer("bench", "--model", MODEL, "--offline", "ttft_ms_4", "ttft_ms_1")
+    assert re.findall(r"^(\w+) +[\d.]+ (\w+)$", printed, re.M) == [("start_s", "s"), ("ttft_ms_4", "ms"), ("ttft_ms_1", "ms")], printed
+    assert "/nonexistent.gguf" in dinfer("bench", "--model", "/nonexistent.gguf", *few, code=3)[1]
+    assert "/nonexistent.gguf" in dinfer("bench", "--model", "/nonexistent.gguf", "--offline", "ttft_ms_4", code=3)[1]
+    assert "/nonexistent/r.json" in dinfer("bench", "--model", MODEL, *few, "--out", "/nonexistent/r.json", code=3)[1]
+    assert 'no row "ttft_ms_4x"' in dinfer("bench", "--model", MODEL, "--offline", "ttft_ms_4x", code=2)[1]
+    assert "one of both" in dinfer("bench", "--url", "http://127.0.0.1:1", "--model", MODEL, code=2)[1]
+    assert "cannot connect" in dinfer("bench", "--url", f"http://127.0.0.1:{free_port()}", code=5)[1]
+
+
+def progress():
+    """Bars are for terminals, and only where NO_COLOR does not ask for plain text."""
+    def seen(**variables):
+        terminal, end = pty.openpty()
+        done = subprocess.run([BINARIES / "dinfer", "bench", "--model", MODEL, "--offline", "ttft_ms_1"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=end, timeout=30, env={**os.environ, **variables}, check=True)
+        os.close(end)
+        with contextlib.suppress(OSError):  # Linux's end of a terminal
+            return done.stdout, os.read(terminal, 1 << 16)
+        return done.stdout, b""
+    printed, drawn = seen(NO_COLOR="")
+    assert b"[###" in drawn and b"ttft_ms_1" in drawn and b"\x1b" not in printed, (printed, drawn)
+    assert seen(NO_COLOR="1")[1] == b""
+
+
+def completion(folder):
+    """bash, asked as it asks itself when the tab key is hit; the other shells where they are."""
+    for program in ("dinfer", "dinfer-node"):
+        for shell in ("bash", "zsh", "fish"):
+            script = pathlib.Path(folder) / f"{program}.{shell}"
+            script.write_text(dinfer("completion", shell, program)[0])
+            if shutil.which(shell):
+                subprocess.run([shell, "-n", script], check=True)
+
+    def completed(*words):
+        program = words[0]
+        ask = (f'source "{folder}/{program}.bash"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
+               f'$(complete -p {program} | sed "s/.*-F \\([^ ]*\\).*/\\1/"); printf "%s\n" "${{COMPREPLY[@]}}"')
+        return subprocess.run(["bash", "-euc", ask, "bash", *words], capture_output=True, text=True, check=True).stdout.split()
+
+    assert completed("dinfer", "st") == ["status"]
+    assert set(COMMANDS) <= set(completed("dinfer", "")) and "manual" not in completed("dinfer", "")
+    assert completed("dinfer", "status", "--w") == ["--watch"]
+    assert completed("dinfer", "plan", "--tensor") == ["--tensor-parallel-size"]
+    assert completed("dinfer", "plan", "--config", "") == []  # file names, which bash has by itself
+    assert completed("dinfer", "completion", "z") == ["zsh"]
+    assert completed("dinfer-node", "--che") == ["--check"]
+    dinfer("completion", "tcsh", code=2)
+
+
+def manual(folder):
+    for program in ("dinfer", "dinfer-node"):
+        page = pathlib.Path(folder) / f"{program}.1"
+        page.write_text(dinfer("manual", program)[0])
+        lines = page.read_text().splitlines()
+        assert lines[0].startswith(f'.TH {program.upper()} 1 '.replace("-", r"\-")), lines[0]
+        sections = [line[4:] for line in lines if line.startswith(".SH ")]
+        assert sections[:4] == ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"] and "EXIT STATUS" in sections, sections
+        known = (".TH", ".SH", ".SS", ".TP", ".PP", ".B", ".I", ".nf", ".fi")
+        assert all(line.split()[0] in known for line in lines if line.startswith((".", "'"))), lines
+        if shutil.which("groff"):
+            read = subprocess.run(["groff", "-man", "-ww", "-Tutf8", page], capture_output=True, text=True, check=True)
+            assert not read.stderr, read.stderr
+            plain = re.sub(r"\x1b\[[\d;]*m|.\x08", "", read.stdout)
+            wanted = "dinfer status" if program == "dinfer" else "--tensor-parallel-size"
+            assert wanted in plain.replace("\u2212", "-"), plain
+    for command in COMMANDS:
+        assert f".SS dinfer {command}" in dinfer("manual")[0]
+
+
+def captured():
+    """What docs/CLI.md shows are commands that there are."""
+    shown = re.findall(r"^\$ dinfer (\w+)", (ROOT / "docs/CLI.md").read_text(), re.M)
+    assert {"chat", "status", "plan", "bench", "doctor", "check"} <= set(shown) <= set(COMMANDS), shown
+
+
 def main():
     usage()
+    captured()
     status_of_nobody()
     guarded_status()
     with tempfile.TemporaryDirectory() as folder:
         plan(folder)
         doctor(folder)
+        completion(folder)
+        manual(folder)
+    progress()
+    bench_alone()
     with Cluster([["cpu:0"], ["cpu:0"]], parallel={"pipeline_parallel_size": 2}) as cluster:
         cluster.wait_ready()
         status(cluster)
+        with tempfile.TemporaryDirectory() as folder:
+            bench(cluster, folder)
         status_after_a_fault(cluster)
     return 0
 

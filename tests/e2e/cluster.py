@@ -37,7 +37,7 @@ def toml(value):
 def config_text(nodes, port, tables, one_address=False):
     """nodes: lists of devices, one per process, on 127.0.0.1, 127.0.0.2, ...; tables: {"parallel": {...}}."""
     out = []
-    tables = {"model": {"path": MODEL, "served_name": "smollm2"}, **tables}
+    tables = {"model": {"path": MODEL, "served_name": "smollm2", "dtype": "float32"}, **tables}
     for name, keys in tables.items():
         out += [f"[{name}]"] + [f"{k} = {toml(v)}" for k, v in keys.items()]
     for i, devices in enumerate(nodes):

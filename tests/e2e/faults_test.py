@@ -230,7 +230,7 @@ def isolated(model, devices, parallel, expected):
         cluster.wait_ready()
         parent = cluster.processes[0].pid
         children = children_of(parent)
-        assert sorted(children) == ["n0/0", "n0/1"], children
+        assert sorted(children) == [f"n0/{i}" for i in range(len(devices))], children
         for victim in ("n0/1", "n0/0"):
             streams = [Stream(cluster, i, len(expected[i])) for i in range(STREAMS)]
             until(lambda: all(len(s.tokens) > 20 for s in streams), 60, "streams run", cluster)
@@ -259,11 +259,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=1000)
-    parser.add_argument("--pipeline", action="store_true", help="two stages instead of two shards of one")
-    parser.add_argument("--devices", nargs=2, default=["cpu:0", "cpu:1"])
+    parser.add_argument("--devices", nargs="+", default=["cpu:0", "cpu:1"], help="a node each; the second one's is killed")
+    parser.add_argument("--pipeline-parallel-size", type=int, default=1, help="the devices of a stage share its layers")
     parser.add_argument("--tls", action="store_true", help="nodes speak TLS, ranks over TCP as well")
     args = parser.parse_args()
-    parallel = {"tensor_parallel_size": 1, "pipeline_parallel_size": 2} if args.pipeline else {"tensor_parallel_size": 2}
+    stages = args.pipeline_parallel_size
+    parallel = {"tensor_parallel_size": len(args.devices) // stages, "pipeline_parallel_size": stages}
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "config.json").write_text(json.dumps(CONFIG))
         model = {"path": folder, "format": "random", "dtype": "float32"}  # in which a row's bits know no batch

@@ -55,7 +55,7 @@ def run(name, kind, budget, prompts, whole, dequantize):
     if layers:
         parallel["pp_layers"] = layers
     began = time.monotonic()
-    model = {"path": MODEL, "served_name": "smollm2", "dequantize": dequantize}
+    model = {"path": MODEL, "served_name": "smollm2", "dtype": "float32", "dequantize": dequantize}
     scheduler = {"max_num_seqs": 16, "max_num_batched_tokens": budget}
     with Cluster(nodes, kind == "one address", model=model, parallel=parallel, scheduler=scheduler) as c:
         c.wait_ready()

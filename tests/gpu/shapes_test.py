@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""SmolLM2 in float32 on one GPU and on two, in every way that two can share it: transformers' greedy tokens each time. Its 9
-heads and 3 key-value heads do not divide by two. Needs two GPUs, so scripts/test does not run it.
+"""SmolLM2 in float32 on one GPU, and on two or four in the ways that they can share it: transformers' greedy tokens each time.
+Its 9 heads and 3 key-value heads divide by neither. Needs so many GPUs, so scripts/test does not run it.
 
-    DINFER_BIN=build/cuda/bin DINFER_TEST_MODEL=SmolLM2-135M-Instruct.Q4_1.gguf tests/gpu/shapes_test.py
+    DINFER_BIN=build/cuda/bin DINFER_TEST_MODEL=SmolLM2-135M-Instruct.Q4_1.gguf tests/gpu/shapes_test.py [--gpus 2]
 """
+import argparse
 import pathlib
 import sys
 import time
@@ -17,26 +18,28 @@ from shapes_test import answers  # noqa: E402
 # name: tensor parallel, pipeline parallel, layers per stage
 SHAPES = {
     "one GPU": (1, 1, None),
-    "TP=2, uneven": (2, 1, None),
+    "TP=2": (2, 1, None),
     "PP=2": (1, 2, None),
     "PP=2, uneven": (1, 2, [19, 11]),
-}
-# how the GPUs are held: devices of each node, isolation
-HOLDERS = {
-    "one process": ([["cuda:0", "cuda:1"]], "node"),
-    "a process each": ([["cuda:0", "cuda:1"]], "process"),
-    "a node each": ([["cuda:0"], ["cuda:1"]], "node"),
+    "TP=4": (4, 1, None),
+    "TP=2 x PP=2": (2, 2, [17, 13]),
+    "PP=4, uneven": (1, 4, [9, 7, 8, 6]),
 }
 
 
-def run(shape, holder):
+def holders(gpus):
+    """How so many GPUs are held: devices of each node, isolation."""
+    names = [f"cuda:{i}" for i in range(gpus)]
+    if gpus == 1:
+        return {"one process": ([names], "node")}
+    return {"one process": ([names], "node"), "a process each": ([names], "process"), "a node each": ([[n] for n in names], "node")}
+
+
+def run(shape, holder, nodes, isolation):
     tp, pp, layers = SHAPES[shape]
-    nodes, isolation = HOLDERS[holder]
     parallel = {"tensor_parallel_size": tp, "pipeline_parallel_size": pp, "isolation": isolation}
     if layers:
         parallel["pp_layers"] = layers
-    if tp * pp == 1:
-        nodes = [["cuda:0"]]
     began = time.monotonic()
     with Cluster(nodes, model={"path": MODEL, "served_name": "smollm2", "dtype": "float32"}, parallel=parallel,
                  cache={"blocks": 512}, scheduler={"max_num_seqs": 16}) as cluster:
@@ -48,9 +51,13 @@ def run(shape, holder):
 
 
 def main():
-    for shape in SHAPES:
-        for holder in HOLDERS if shape != "one GPU" else ["one process"]:
-            run(shape, holder)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gpus", type=int, default=2)
+    wanted = parser.parse_args().gpus
+    for shape, (tp, pp, _) in SHAPES.items():
+        if tp * pp in (1, wanted):
+            for holder, held in holders(tp * pp).items():
+                run(shape, holder, *held)
     return 0
 
 

@@ -22,6 +22,7 @@ namespace dinfer::tests {
 inline std::unique_ptr<kernels::device> open_cpu(std::uint32_t threads) {
   kernels::device_options options;
   options.cpu_threads = threads;
+  options.activation = kernels::dtype::f32;  // exact products of quantised weights
   auto opened = kernels::open_device("cpu:0", options);
   REQUIRE(opened);
   return std::move(*opened);

@@ -25,6 +25,22 @@ std::vector<float> product(ops& o, const stored_matrix& m, bool dequantize, std:
   return out;
 }
 
+// x as bytes of blocks of 32, in double: nearest to x times 127 over the block's largest.
+std::vector<double> rounded_to_bytes(const std::vector<float>& x) {
+  std::vector<double> out;
+  for (std::size_t i = 0; i < x.size(); i += 32) {
+    float most = 0;
+    for (std::size_t k = i; k < i + 32; ++k) most = std::max(most, std::abs(x[k]));
+    const float scale = most / 127, inverse = scale > 0 ? 1 / scale : 0;
+    for (std::size_t k = i; k < i + 32; ++k)
+      out.push_back(static_cast<double>(scale) * std::nearbyint(x[k] * inverse));
+  }
+  return out;
+}
+
+// What cancels in sums of quants that are not negative: bounds the rounding of a type's offsets.
+double largest_offset(dtype type) { return type == dtype::q8_0 ? 0 : 32; }
+
 // Philox4x32-10 as its paper has it, one block at a time.
 std::uint32_t philox(std::uint32_t token, std::uint64_t position, std::uint64_t seed) {
   std::uint32_t c[4] = {token, static_cast<std::uint32_t>(position),
@@ -53,7 +69,7 @@ TEST_CASE("every variant multiplies right, and alike for one row and for many") 
   random_numbers random(51);
   for (const auto* table : cpu::kernel_tables()) {
     cpu::thread_pool pool(2, -1);
-    cpu::cpu_ops o(pool, *table);
+    cpu::cpu_ops o(pool, false, *table);
     for (const auto type : weight_types()) {
       INFO(table->name << " " << info(type).name);
       const std::int64_t columns = whole_blocks(type, 160);
@@ -81,6 +97,66 @@ TEST_CASE("every variant multiplies right, and alike for one row and for many") 
               2e-6 * scale);
       }
     }
+  }
+}
+
+TEST_CASE("every variant multiplies bytes right, and alike for one row and for many") {
+  random_numbers random(55);
+  for (const auto* table : cpu::kernel_tables()) {
+    cpu::thread_pool pool(2, -1);
+    cpu::cpu_ops exact(pool, false, *table), o(pool, true, *table);
+    for (const auto type : weight_types()) {
+      INFO(table->name << " " << info(type).name);
+      const std::int64_t columns = whole_blocks(type, 160), rows = 31;
+      const stored_matrix m(type, 70, columns, random);
+      auto x = random.floats(rows * columns);
+      for (std::int64_t i = 0; i < rows * columns; i += 97) x[static_cast<std::size_t>(i)] = 0;
+      const auto all = product(o, m, false, x, rows);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        const auto one =
+            product(o, m, false, {x.begin() + r * columns, x.begin() + (r + 1) * columns}, 1);
+        CHECK(same_bits(one, {all.begin() + r * 70, all.begin() + (r + 1) * 70}));
+      }
+      if (!quantised(type) || type == dtype::q6_k) {
+        CHECK(same_bits(all, product(exact, m, false, x, rows)));
+        continue;
+      }
+      const auto w = m.expanded();
+      const auto rounded = rounded_to_bytes(x);
+      for (std::int64_t i = 0; i < rows * m.rows; ++i) {
+        double right = 0, scale = 0;
+        for (std::int64_t k = 0; k < columns; ++k) {
+          const auto v = rounded[static_cast<std::size_t>(i / 70 * columns + k)];
+          const auto weight =
+              static_cast<double>(w[static_cast<std::size_t>(i % 70 * columns + k)]);
+          right += v * weight;
+          scale += std::abs(v) * (std::abs(weight) + largest_offset(type));
+        }
+        CHECK(std::abs(right - static_cast<double>(all[static_cast<std::size_t>(i)])) <=
+              2e-6 * scale);
+      }
+    }
+  }
+}
+
+TEST_CASE("rounding to bytes keeps the largest, zeros and what is no number") {
+  for (const auto* table : cpu::kernel_tables()) {
+    INFO(table->name);
+    std::vector<float> x(96, 0.0F);
+    x[3] = -2.54F, x[4] = 1.27F, x[40] = 1, x[41] = std::numeric_limits<float>::quiet_NaN();
+    std::vector<std::int8_t> bytes(96, 55);
+    std::vector<float> scales(6, poison);
+    table->round_to_bytes(x.data(), 96, bytes.data(), scales.data());
+    CHECK(bytes[3] == -127);
+    CHECK((bytes[4] == 63 || bytes[4] == 64));
+    CHECK(scales[0] == Approx(0.02));
+    CHECK(scales[1] == scales[0] * static_cast<float>(bytes[3] + bytes[4]));
+    CHECK(std::isnan(scales[2]));
+    CHECK(scales[4] == 0);
+    CHECK(std::all_of(bytes.begin() + 64, bytes.end(), [](auto b) { return b == 0; }));
+    x[41] = std::numeric_limits<float>::infinity();
+    table->round_to_bytes(x.data(), 96, bytes.data(), scales.data());
+    CHECK(std::isnan(scales[2]));
   }
 }
 

@@ -19,6 +19,7 @@ constexpr double logprob_tolerance = 1e-4;
 runtime::runner_options options_for(const tiny_llama& model) {
   runtime::runner_options o;
   o.device = "cpu:0";
+  o.device_options.activation = kernels::dtype::f32;
   o.model_path = model.path();
   o.max_num_seqs = 4;
   o.max_num_batched_tokens = 64;

@@ -137,6 +137,7 @@ net::engine_events simulated_engine::step() {
 
 void simulated_engine::run() {
   std::unique_lock lock(mutex_);
+  std::chrono::steady_clock::time_point next;
   while (!stopping_) {
     const auto ready = [this] {
       return stopping_ || !pending_.tokens.empty() || !pending_.rejected.empty() ||
@@ -149,8 +150,10 @@ void simulated_engine::run() {
     const auto pause = settings_.step_time;
     lock.unlock();
     if (deliver) deliver(std::move(events));
-    // A step of a real engine takes time; without any, other threads still get their turn.
-    if (pause.count() > 0) std::this_thread::sleep_for(pause);
+    // A step of a real engine takes time; without any, other threads still get their turn. Being
+    // woken late does not add up over the steps.
+    next = std::max(next, std::chrono::steady_clock::now() - pause) + pause;
+    if (pause.count() > 0) std::this_thread::sleep_until(next);
     else std::this_thread::yield();
     lock.lock();
   }

@@ -32,7 +32,9 @@ struct linear_job {
   std::int64_t k = 0;
   const float* x = nullptr;  // [rows, x_stride]
   std::int64_t x_stride = 0;
-  const float* bias = nullptr;  // by row of the weight, or null
+  const std::int8_t* bytes = nullptr;  // for dot, instead of x: [rows][k], and for each 32 of them
+  const float* byte_scales = nullptr;  // [rows][k / 32][2]: the scale; scale * sum of the bytes
+  const float* bias = nullptr;         // by row of the weight, or null
   epilogue act = epilogue::none;
   float* out = nullptr;  // [rows, out_stride]
   std::int64_t out_stride = 0;
@@ -42,6 +44,9 @@ inline constexpr std::int64_t linear_group = 4;        // panels that one call m
 inline constexpr std::int64_t linear_row_chunk = 128;  // rows that one call may take
 inline constexpr std::int64_t linear_k_chunk = 128;    // expanded at a time
 inline constexpr std::size_t linear_scratch = 2 * panel_rows * (linear_k_chunk + linear_row_chunk);
+constexpr std::size_t dot_scratch(std::int64_t k) {  // sums, and a panel in bytes with its factors
+  return 2 * panel_rows * linear_row_chunk + static_cast<std::size_t>(k / 32) * 10 * panel_rows;
+}
 
 // One run of query rows against the keys of one KV head. Row i is token first_token + i / heads,
 // head i % heads; it sees keys [first_key(i), position(i)].
@@ -91,6 +96,12 @@ struct kernel_table {
   // linear_row_chunk rows from row_begin on. scratch: linear_scratch floats.
   void (*linear)(const linear_job&, const panel* panels, std::int64_t count, std::int64_t row_begin,
                  std::int64_t rows, float* scratch);
+  // The same where x is bytes and every panel takes_bytes(). scratch: dot_scratch(k) floats.
+  void (*dot)(const linear_job&, const panel* panels, std::int64_t count, std::int64_t row_begin,
+              std::int64_t rows, float* scratch);
+  // One row of x as bytes, with its scales. k is a multiple of 32. NaN and infinities make the
+  // scale of their block NaN.
+  void (*round_to_bytes)(const float* x, std::int64_t k, std::int8_t* bytes, float* scales);
   void (*attention)(const attention_job&, float* scratch);
   // residual += partial (null: nothing); out = norm(residual) * gain + bias.
   void (*rms_norm)(const norm_row&);

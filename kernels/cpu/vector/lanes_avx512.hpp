@@ -77,35 +77,22 @@ inline lanes load_i8(const std::byte* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
 }
 
-// Integers on their way to floats.
+// Whole numbers of 32 bits, or four bytes each.
 struct quants {
   __m512i v;
 };
-// Bytes of two quants each.
-struct nibbles {
-  __m512i v;
-};
-inline nibbles load_nibbles(const std::byte* p) {
-  return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+inline quants load_quants(const std::byte* p) { return {_mm512_loadu_si512(p)}; }
+inline quants operator&(quants q, std::int32_t mask) {
+  return {_mm512_and_si512(q.v, _mm512_set1_epi32(mask))};
 }
-inline quants low(nibbles n) { return {_mm512_and_si512(n.v, _mm512_set1_epi32(15))}; }
-inline quants high(nibbles n) { return {_mm512_srli_epi32(n.v, 4)}; }
-// One look-up, which reads the low four bits alone.
-inline lanes low_to_float(nibbles n) {
-  const auto table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  return {_mm512_permutexvar_ps(n.v, table)};
+inline quants operator+(quants x, quants y) { return {_mm512_add_epi32(x.v, y.v)}; }
+inline quants operator>>(quants q, int n) {  // zeros come in
+  return {_mm512_srl_epi32(q.v, _mm_cvtsi32_si128(n))};
 }
-// Adds 16 where the lane's bit of the 16 at p is set.
-inline quants add_fifth_bit(quants q, const std::byte* p) {
-  std::uint16_t bits;
-  __builtin_memcpy(&bits, p, 2);
-  return {_mm512_mask_add_epi32(q.v, bits, q.v, _mm512_set1_epi32(16))};
-}
-// Adds 16 times the two bits of each byte that begin at bit `shift`.
-inline quants add_upper_bits(quants q, nibbles n, int shift) {
-  const auto bits = _mm512_srl_epi32(n.v, _mm_cvtsi32_si128(shift));
-  const auto upper = _mm512_slli_epi32(_mm512_and_si512(bits, _mm512_set1_epi32(3)), 4);
-  return {_mm512_add_epi32(q.v, upper)};
+inline quants operator<<(quants q, int n) { return {_mm512_sll_epi32(q.v, _mm_cvtsi32_si128(n))}; }
+// Byte `i` of each word, with its sign.
+inline quants signed_byte(quants q, int i) {
+  return {_mm512_srai_epi32((q << (24 - 8 * i)).v, 24)};
 }
 inline lanes to_float(quants q) { return {_mm512_cvtepi32_ps(q.v)}; }
 

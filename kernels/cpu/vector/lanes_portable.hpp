@@ -98,43 +98,39 @@ inline lanes load_i8(const std::byte* p) {
   return each([&](int i) { return static_cast<float>(static_cast<std::int8_t>(p[i])); });
 }
 
-// Integers on their way to floats.
+// Whole numbers of 32 bits, or four bytes each.
 struct quants {
   std::int32_t v[16];
 };
-// Bytes of two quants each.
-struct nibbles {
-  std::int32_t v[16];
-};
-inline nibbles load_nibbles(const std::byte* p) {
-  nibbles n;
-  for (int i = 0; i < 16; ++i) n.v[i] = static_cast<std::int32_t>(p[i]);
-  return n;
+template <class F>
+inline quants each_word(F&& f) {
+  quants r;
+  for (int i = 0; i < 16; ++i) r.v[i] = static_cast<std::int32_t>(f(i));
+  return r;
 }
-inline quants low(const nibbles& n) {
+inline quants load_quants(const std::byte* p) {
   quants q;
-  for (int i = 0; i < 16; ++i) q.v[i] = n.v[i] & 15;
+  __builtin_memcpy(q.v, p, sizeof q.v);
   return q;
 }
-inline quants high(const nibbles& n) {
-  quants q;
-  for (int i = 0; i < 16; ++i) q.v[i] = n.v[i] >> 4;
-  return q;
+inline quants operator&(const quants& q, std::int32_t mask) {
+  return each_word([&](int i) { return q.v[i] & mask; });
 }
-// Adds 16 where the lane's bit of the 16 at p is set.
-inline quants add_fifth_bit(quants q, const std::byte* p) {
-  const std::int32_t bits = read_u16(p);
-  for (int i = 0; i < 16; ++i) q.v[i] += ((bits >> i) & 1) << 4;
-  return q;
+inline quants operator+(const quants& x, const quants& y) {
+  return each_word([&](int i) { return x.v[i] + y.v[i]; });
 }
-// Adds 16 times the two bits of each byte that begin at bit `shift`.
-inline quants add_upper_bits(quants q, const nibbles& n, int shift) {
-  for (int i = 0; i < 16; ++i) q.v[i] += ((n.v[i] >> shift) & 3) << 4;
-  return q;
+inline quants operator>>(const quants& q, int n) {  // zeros come in
+  return each_word([&](int i) { return static_cast<std::uint32_t>(q.v[i]) >> n; });
+}
+inline quants operator<<(const quants& q, int n) {
+  return each_word([&](int i) { return static_cast<std::uint32_t>(q.v[i]) << n; });
+}
+// Byte `i` of each word, with its sign.
+inline quants signed_byte(const quants& q, int i) {
+  return each_word([&](int n) { return static_cast<std::int8_t>(q.v[n] >> (8 * i)); });
 }
 inline lanes to_float(const quants& q) {
   return each([&](int i) { return static_cast<float>(q.v[i]); });
 }
-inline lanes low_to_float(const nibbles& n) { return to_float(low(n)); }
 
 }  // namespace dinfer::kernels::cpu::DINFER_ISA

@@ -5,8 +5,10 @@
 // of rows runs over it. So results depend neither on the number of rows nor on how rows of the
 // weight are spread over threads or ranks, and a quantised weight gives what its expansion would
 // give.
+#include "kernels/cpu/vector/epilogue.hpp"
 #include "kernels/cpu/vector/kernels.hpp"
 #include "kernels/cpu/vector/lanes.hpp"
+#include "kernels/cpu/vector/readers.hpp"
 #include "kernels/cpu/vector/tile.hpp"
 #include "kernels/cpu/vector/variant.inc"
 
@@ -15,119 +17,7 @@ namespace dinfer::kernels::cpu::DINFER_ISA {
 namespace {
 
 static_assert(linear_group == 4);
-constexpr std::int64_t block = 32;
 constexpr int group = static_cast<int>(linear_group);
-
-// A reader expands block `b` of a panel: pair(j) gives the weights of k = 2j and 2j + 1.
-
-struct f32_reader {
-  static constexpr int bytes = 2048;  // of a block
-  static constexpr bool plain = true;
-  const std::byte* p;
-  void start(const std::byte* panel, std::int64_t b) { p = panel + b * bytes; }
-  lanes one(int k) const { return load(reinterpret_cast<const float*>(p + 64 * k)); }
-  void pair(int j, lanes& even, lanes& odd) const { even = one(2 * j), odd = one(2 * j + 1); }
-};
-
-struct f16_reader {
-  static constexpr int bytes = 1024;  // of a block
-  static constexpr bool plain = true;
-  const std::byte* p;
-  void start(const std::byte* panel, std::int64_t b) { p = panel + b * bytes; }
-  lanes one(int k) const { return load_f16(p + 32 * k); }
-  void pair(int j, lanes& even, lanes& odd) const { even = one(2 * j), odd = one(2 * j + 1); }
-};
-
-struct bf16_reader {
-  static constexpr int bytes = 1024;  // of a block
-  static constexpr bool plain = true;
-  const std::byte* p;
-  void start(const std::byte* panel, std::int64_t b) { p = panel + b * bytes; }
-  lanes one(int k) const { return load_bf16(p + 32 * k); }
-  void pair(int j, lanes& even, lanes& odd) const { even = one(2 * j), odd = one(2 * j + 1); }
-};
-
-struct q8_0_reader {
-  static constexpr int bytes = 544;  // of a block
-  static constexpr bool plain = false;
-  const std::byte* p;
-  lanes d;
-  void start(const std::byte* panel, std::int64_t b) {
-    p = panel + b * bytes;
-    d = load_f16(p);
-  }
-  void pair(int j, lanes& even, lanes& odd) const {
-    even = d * load_i8(p + 32 + 32 * j);
-    odd = d * load_i8(p + 48 + 32 * j);
-  }
-};
-
-// q4 and q5. d * quant is exact in f32 (17 + 5 bits), so the fused add of m rounds once, as the
-// definition's separate one does; and without an offset, m = -zero * d makes it exact.
-template <bool Fifth, int BitsAt>
-struct nibble_pairs {
-  static constexpr bool plain = false;
-  static constexpr int quants_at = BitsAt + (Fifth ? 64 : 0);
-  const std::byte* p;
-  lanes d, m;
-  void pair(int j, lanes& even, lanes& odd) const {
-    const nibbles both = load_nibbles(p + quants_at + 16 * j);
-    if constexpr (Fifth) {
-      even = fma(d, to_float(add_fifth_bit(low(both), p + BitsAt + 4 * j)), m);
-      odd = fma(d, to_float(add_fifth_bit(high(both), p + BitsAt + 4 * j + 2)), m);
-    } else {
-      even = fma(d, low_to_float(both), m);
-      odd = fma(d, to_float(high(both)), m);
-    }
-  }
-};
-
-template <bool Fifth, bool Offset, int Bytes>
-struct nibble_reader : nibble_pairs<Fifth, Offset ? 64 : 32> {
-  static constexpr int bytes = Bytes;  // of a block
-  void start(const std::byte* panel, std::int64_t b) {
-    this->p = panel + b * bytes;
-    this->d = load_f16(this->p);
-    if constexpr (Offset) {
-      this->m = load_f16(this->p + 32);
-    } else {
-      this->m = this->d * splat(Fifth ? -16.0F : -8.0F);
-    }
-  }
-};
-
-// q4_k and q5_k: blocks of nibbles, eight behind each head.
-template <bool Fifth, int Bytes>
-struct k_nibble_reader : nibble_pairs<Fifth, 32> {
-  static constexpr int bytes = Bytes;  // of a block
-  void start(const std::byte* panel, std::int64_t b) {
-    const std::byte* head = panel + b / 8 * (64 + 8 * bytes);
-    this->p = head + 64 + b % 8 * bytes;
-    this->d = load_f16(head) * load_i8(this->p);
-    this->m = load_f16(head + 32) * (splat(0.0F) - load_i8(this->p + 16));
-  }
-};
-
-struct q6_k_reader {
-  static constexpr int bytes = 416;  // of a block, eight behind each head
-  static constexpr bool plain = false;
-  const std::byte* p;
-  lanes first, second;  // scales of the block's halves
-  void start(const std::byte* panel, std::int64_t b) {
-    const std::byte* head = panel + b / 8 * (32 + 8 * bytes);
-    p = head + 32 + b % 8 * bytes;
-    first = load_f16(head) * load_i8(p);
-    second = load_f16(head) * load_i8(p + 16);
-  }
-  void pair(int j, lanes& even, lanes& odd) const {
-    const nibbles both = load_nibbles(p + 160 + 16 * j);
-    const nibbles upper = load_nibbles(p + 32 + j / 2 * 16);
-    const int shift = j % 2 * 4;
-    const lanes& d = j < 8 ? first : second;
-    even = d * (to_float(add_upper_bits(low(both), upper, shift)) - splat(32.0F));
-    odd = d * (to_float(add_upper_bits(high(both), upper, shift + 2)) - splat(32.0F));
-  }
-};
 
 template <class F>
 auto with_reader(dtype type, F&& f) {
@@ -157,14 +47,6 @@ auto with_reader(dtype type, F&& f) {
   }
 }
 
-// Asks for the block after the next few: a panel ends before the hardware has learnt its stream.
-template <class Reader>
-void fetch_ahead(const Reader& reader) {
-  constexpr int ahead = 1536 / Reader::bytes + 1;
-  for (int line = 0; line < Reader::bytes; line += 64)
-    __builtin_prefetch(reader.p + ahead * Reader::bytes + line);
-}
-
 // One row: sums[p][lane] over all k, the weights expanded on their way from memory.
 template <class Reader, int Panels>
 void direct(const panel* panels, const float* x, std::int64_t k, float* sums) {
@@ -177,14 +59,13 @@ void direct(const panel* panels, const float* x, std::int64_t k, float* sums) {
       readers[p].start(panels[p].data, b);
       fetch_ahead(readers[p]);
     }
-    for (int j = 0; j < block / 2; ++j) {
-      const lanes x0 = splat(x[2 * j]), x1 = splat(x[2 * j + 1]);
+    for (int j = 0; j < block / 8; ++j) {
 #pragma GCC unroll 4
       for (int p = 0; p < Panels; ++p) {
-        lanes even, odd;
-        readers[p].pair(j, even, odd);
-        acc[p] = fma(even, x0, acc[p]);
-        acc[p] = fma(odd, x1, acc[p]);
+        lanes w[8];
+        read_eight(readers[p], j, w);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) acc[p] = fma(w[i], splat(x[8 * j + i]), acc[p]);
       }
     }
   }
@@ -205,61 +86,15 @@ void expand(const panel& from, std::int64_t k_begin, std::int64_t k_end, float* 
   for (; k + block <= k_end; k += block) {
     reader.start(from.data, k / block);
     fetch_ahead(reader);
-    for (int j = 0; j < block / 2; ++j, out += 32) {
-      lanes even, odd;
-      reader.pair(j, even, odd);
-      store(out, even);
-      store(out + 16, odd);
+    for (int j = 0; j < block / 8; ++j, out += 128) {
+      lanes w[8];
+      read_eight(reader, j, w);
+      for (int i = 0; i < 8; ++i) store(out + 16 * i, w[i]);
     }
   }
   if constexpr (Reader::plain) {
     reader.start(from.data, k / block);
     for (int i = 0; k < k_end; ++k, ++i, out += 16) store(out, reader.one(i));
-  }
-}
-
-lanes activate(epilogue act, lanes x) {
-  switch (act) {
-    case epilogue::relu:
-      return max(splat(0.0F), x);
-    case epilogue::gelu_tanh: {  // x (1 + tanh u) / 2 = x / (1 + e^-2u)
-      const lanes cube = x * x * x;
-      const lanes u = fma(cube, splat(0.044715F), x) * splat(-1.59576912F);
-      return x / (splat(1.0F) + exp(u));
-    }
-    case epilogue::gelu: {
-      alignas(64) float values[16];
-      store(values, x);
-      for (auto& v : values) v = 0.5F * v * (1.0F + __builtin_erff(v * 0.70710678F));
-      return load(values);
-    }
-    default:
-      return x;
-  }
-}
-
-// sums [rows][panels_apart lanes] to the output.
-void finish(const linear_job& job, const panel* panels, int count, std::int64_t row_begin,
-            std::int64_t rows, const float* sums, std::int64_t sums_stride) {
-  const bool paired = job.act == epilogue::swiglu;
-  const auto bias_of = [&](const panel& p) {
-    return job.bias == nullptr ? splat(0.0F) : load_partial(job.bias + p.first_row, p.rows, 0.0F);
-  };
-  for (int p = 0; p < count; p += paired ? 2 : 1) {
-    const lanes bias = bias_of(panels[p]);
-    const lanes up_bias = paired ? bias_of(panels[p + 1]) : bias;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const float* in = sums + r * sums_stride + 16 * p;
-      lanes value = load(in) + bias;
-      if (paired) {  // silu(gate) * up
-        const lanes up = load(in + 16) + up_bias;
-        value = value / (splat(1.0F) + exp(splat(0.0F) - value)) * up;
-      } else {
-        value = activate(job.act, value);
-      }
-      float* out = job.out + (row_begin + r) * job.out_stride + panels[p].first_row;
-      store_partial(out, panels[p].rows, value);
-    }
   }
 }
 

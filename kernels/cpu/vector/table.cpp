@@ -21,16 +21,18 @@ namespace dinfer::kernels::cpu {
 
 namespace {
 
-constexpr kernel_table portable_table = DINFER_VARIANT_TABLE("baseline", portable);
+constexpr kernel_table portable_table = DINFER_VARIANT_TABLE("baseline", portable, portable);
 
 std::vector<const kernel_table*> detect() {
   std::vector<const kernel_table*> tables;
 #if defined(__x86_64__)
-  static constexpr kernel_table avx512_table = DINFER_VARIANT_TABLE("AVX-512", avx512);
-  static constexpr kernel_table avx2_table = DINFER_VARIANT_TABLE("AVX2", avx2);
+  static constexpr kernel_table avx512_table = DINFER_VARIANT_TABLE("AVX-512", avx512, avx2);
+  static constexpr kernel_table avx2_table = DINFER_VARIANT_TABLE("AVX2", avx2, avx2);
   __builtin_cpu_init();
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                        __builtin_cpu_supports("f16c");
+  bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#if !defined(__clang__)  // clang 14 knows no such name; whatever has AVX2 has these conversions
+  has_avx2 = has_avx2 && __builtin_cpu_supports("f16c");
+#endif
   if (has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     tables.push_back(&avx512_table);

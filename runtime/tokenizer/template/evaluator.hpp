@@ -17,7 +17,8 @@ namespace dinfer::runtime::jinja {
 // The first number bounds any template; what follows is added for what it is given.
 struct limits {
   std::uint64_t steps = 100'000;                     // nodes visited, and every 64 bytes handled
-  std::uint64_t bytes = std::uint64_t{512} << 10;    // of the output, and of any one value
+  std::uint64_t bytes = std::uint64_t{448} << 10;    // of the output, and of any one value; its
+                                                     // memory grows by doubling: below 1 MB
   std::uint64_t memory = std::uint64_t{2560} << 10;  // of all that lives at a time
   std::uint32_t depth = 64;                          // macros within macros, lists within lists
 

@@ -109,6 +109,50 @@ TEST_CASE("unknown paths are 404 and wrong methods 405 with what is allowed") {
   CHECK(answer.field("allow") == "POST, OPTIONS");
 }
 
+TEST_CASE("each route takes the methods that it allows and no other") {
+  const server_fixture f;
+  const std::string reads = "GET, HEAD, OPTIONS", writes = "POST, OPTIONS";
+  const std::vector<std::pair<std::string, std::string>> routes = {
+      {"/v1/models", reads},
+      {"/v1/models/echo", reads},
+      {"/health", reads},
+      {"/ready", reads},
+      {"/live", reads},
+      {"/version", reads},
+      {"/metrics", reads},
+      {"/cluster", reads},
+      {"/ping", "GET, HEAD, POST, OPTIONS"},
+      {"/v1/chat/completions", writes},
+      {"/v1/completions", writes},
+      {"/tokenize", writes},
+      {"/detokenize", writes},
+  };
+  for (const auto& [path, allowed] : routes)
+    for (const std::string method :
+         {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"}) {
+      CAPTURE(method, path);
+      const auto status = status_of(f.server->port(), method, path);
+      const bool writing = method == "POST" && path != "/ping";
+      const bool known = allowed.find(method) != std::string::npos;
+      CHECK(status == (!known                ? 405U
+                       : method == "OPTIONS" ? 204U
+                       : writing             ? 400U  // there is no body
+                                             : 200U));
+    }
+}
+
+TEST_CASE("a path that is written in another way is another path") {
+  const server_fixture f;
+  for (const std::string target :
+       {"//v1/models", "/v1//models", "/v1/models/", "/V1/models", "/v1/%6dodels", "/v1/./models",
+        "/v1/../v1/models", "/%2e/v1/models", "/v1%2fmodels", "/v1/models;x", "http://a//v1/models",
+        "/v1/chat/completions/", "/live/", "/live%00", "/"}) {
+    CAPTURE(target);
+    CHECK(status_of(f.server->port(), "GET", target) == 404);
+    CHECK(status_of(f.server->port(), "POST", target) == 404);
+  }
+}
+
 TEST_CASE("HEAD says how long the body would be and leaves it out") {
   const server_fixture f;
   const raw_socket s(f.server->port());

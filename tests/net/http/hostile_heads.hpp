@@ -3,7 +3,9 @@
 // is followed on the wire by a second request that must never be answered.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace dinfer::tests {
@@ -28,6 +30,12 @@ inline std::vector<std::string> good_heads() {
       "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n",
       "GET /?q=%20 HTTP/1.1\r\nHost: a\r\nX: a\tb\r\nEmpty:\r\n\r\n",
   };
+}
+
+inline std::string repeated(std::string_view text, std::size_t times) {
+  std::string out;
+  for (std::size_t i = 0; i < times; ++i) out += text;
+  return out;
 }
 
 inline std::vector<hostile_request> hostile_heads() {
@@ -65,12 +73,30 @@ inline std::vector<hostile_request> hostile_heads() {
       {"Host with a path", 400, "GET /live HTTP/1.1\r\nHost: a/b\r\n\r\n"},
       {"folded line", 400, "GET /live HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n"},
       {"folded first line", 400, "GET /live HTTP/1.1\r\n Host: a\r\n\r\n"},
+      {"folded Content-Length", 400, post + host + "Content-Length:\r\n 1\r\n\r\na"},
       {"space before colon", 400, "GET /live HTTP/1.1\r\nHost : a\r\n\r\n"},
       {"no colon", 400, "GET /live HTTP/1.1\r\nHost: a\r\nfoo\r\n\r\n"},
       {"empty name", 400, "GET /live HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n"},
       {"NUL in a value", 400, std::string("GET /live HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", 39)},
+      {"NUL in a name", 400, std::string("GET /live HTTP/1.1\r\nHost: a\r\nX\0: b\r\n\r\n", 39)},
+      {"NUL in the target", 400, std::string("GET /li\0ve HTTP/1.1\r\nHost: a\r\n\r\n", 33)},
       {"bare CR in a value", 400, "GET /live HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n"},
       {"bare LF", 400, "GET /live HTTP/1.1\r\nHost: a\nX: b\r\n\r\n"},
+      {"nothing but bare LF", 400, "GET /live HTTP/1.1\nHost: a\n\n"},
+      {"nothing but bare CR", 400, "GET /live HTTP/1.1\rHost: a\r\r\n"},
+      {"empty line first", 400, "\r\nGET /live HTTP/1.1\r\nHost: a\r\n\r\n"},
+      {"CL with a second number", 400, post + host + "Content-Length: 1 2\r\n\r\na"},
+      {"CL with a fraction", 400, post + host + "Content-Length: 1.0\r\n\r\na"},
+      {"CL of 16 digits", 400, post + host + "Content-Length: 9999999999999999\r\n\r\na"},
+      {"CL on HTTP/1.0 twice", 400,
+       "POST / HTTP/1.0\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na"},
+      {"TE quoted", 400, post + host + "Transfer-Encoding: \"chunked\"\r\n\r\n" + chunks},
+      {"TE with a parameter", 400, post + host + "Transfer-Encoding: chunked;q=1\r\n\r\n" + chunks},
+      {"TE in an odd case and twice", 400,
+       post + host + "tRANSFER-eNCODING: Chunked\r\nTransfer-encoding: x\r\n\r\n" + chunks},
+      {"TE with a space before the colon", 400,
+       post + host + "Transfer-Encoding : chunked\r\n\r\n" + chunks},
+      {"1500 fields", 431, "GET /live HTTP/1.1\r\nHost: a\r\n" + repeated("a:\r\n", 1500) + "\r\n"},
       {"lower-case method", 400, "get /live HTTP/1.1\r\nHost: a\r\n\r\n"},
       {"two spaces", 400, "GET  /live HTTP/1.1\r\nHost: a\r\n\r\n"},
       {"tab in the request line", 400, "GET\t/live HTTP/1.1\r\nHost: a\r\n\r\n"},
@@ -85,6 +111,14 @@ inline std::vector<hostile_request> hostile_heads() {
       {"unknown expectation", 417, post + host + "Expect: tea\r\nContent-Length: 1\r\n\r\na"},
       {"long target", 414, "GET /" + std::string(5000, 'a') + " HTTP/1.1\r\nHost: a\r\n\r\n"},
       {"chunk extension", 400, chunked + "1;a=b\r\nx\r\n" + chunks, false},
+      {"chunk extension of 20 KB", 400,
+       chunked + "1;a=" + std::string(20480, 'b') + "\r\nx\r\n" + chunks, false},
+      {"extension of the last chunk", 400, chunked + "1\r\nx\r\n0;a\r\n\r\n", false},
+      {"chunk size with a sign", 400, chunked + "+1\r\nx\r\n" + chunks, false},
+      {"chunk size as 0x1", 400, chunked + "0x1\r\nx\r\n" + chunks, false},
+      {"chunk size with a space", 400, chunked + "1 \r\nx\r\n" + chunks, false},
+      {"chunk size missing", 400, chunked + "\r\nx\r\n" + chunks, false},
+      {"chunk size of 64 bits", 413, chunked + "ffffffffffffffff\r\nx\r\n" + chunks, false},
       {"chunk size not a number", 400, chunked + "g\r\nx\r\n" + chunks, false},
       {"chunk size overflow", 400, chunked + "10000000000000001\r\nx\r\n" + chunks, false},
       {"chunk ends in LF", 400, chunked + "1\nx\r\n" + chunks, false},

@@ -97,9 +97,9 @@ TEST_CASE("hostile vocabularies are refused in one line", "[tokenizer]") {
   SECTION("twice") {
     refused(with(&file::vocab, R"({"a":0,"a":1})"), "vocab.a: stands there twice");
   }
-  SECTION("below zero") { refused(with(&file::vocab, R"({"a":-1})"), "id -1; 0 to 65535 fit"); }
+  SECTION("below zero") { refused(with(&file::vocab, R"({"a":-1})"), "id -1; 0 to 16383 fit"); }
   SECTION("far beyond") {
-    refused(with(&file::vocab, R"({"a":9000000000})"), "has id 9000000000; 0 to 65535 fit");
+    refused(with(&file::vocab, R"({"a":9000000000})"), "has id 9000000000; 0 to 16383 fit");
   }
   SECTION("huge token") {
     refused(with(&file::vocab, R"({")" + repeat("a", 1'000'000) + R"(":0})"),

@@ -195,4 +195,42 @@ TEST_CASE("two tensors of one name are refused", "[weights][gguf][hostile]") {
   CHECK_THAT(read_message(writer.file()), Contains("tensor a stands twice"));
 }
 
+// Of many small things each takes more memory than it has bytes in the file.
+TEST_CASE("a file of small things takes no more than its size and a megabyte",
+          "[weights][gguf][hostile]") {
+  const auto held_by = [](const std::string& file, std::string& why) {
+    const allocation_peak held;
+    auto source = runtime::parse_gguf(std::as_bytes(std::span(file)), "hostile.gguf");
+    why = source ? "" : source.error().message;
+    return held.bytes();
+  };
+  const auto number = [](std::uint64_t n) {
+    return std::string(reinterpret_cast<const char*>(&n), sizeof n);
+  };
+  const auto four = [](std::uint32_t n) {
+    return std::string(reinterpret_cast<const char*>(&n), sizeof n);
+  };
+  constexpr std::size_t many = 200'000;
+  std::string pairs = "GGUF" + four(3) + number(0) + number(many);
+  for (std::size_t i = 0; i < many; ++i) {
+    const auto key = std::to_string(i);
+    pairs += number(key.size()) + key + four(7) + '\1';
+  }
+  std::string strings = "GGUF" + four(3) + number(0) + number(1) + number(1) + "k";
+  strings += four(9) + four(8) + number(many) + std::string(8 * many, '\0');
+  std::string tensors = "GGUF" + four(3) + number(many) + number(0);
+  for (std::size_t i = 0; i < many; ++i) {
+    const auto name = std::to_string(i);
+    tensors += number(name.size()) + name + four(1) + number(1) + four(0) + number(32 * i);
+  }
+  tensors.append(32 * many + 32, '\0');
+  for (const auto& [file, said] :
+       {std::pair(pairs, "200000 metadata pairs"), std::pair(strings, "200000 strings"),
+        std::pair(tensors, "200000 tensors")}) {
+    std::string why;
+    CHECK(held_by(file, why) <= file.size() + (1 << 20));
+    CHECK_THAT(why, Contains(said));
+  }
+}
+
 }  // namespace dinfer::tests

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// Matrix products of quantised weights with activations that are rounded to bytes: in each block of
+// 32, x[k] is about scale * byte[k] with scale = max |x| / 127. A block's products are summed in
+// whole numbers; the sums of the blocks are added in order, one chain per output, whether for one
+// row (the weights unpacked in registers on their way from memory) or for many (a panel unpacked
+// once into scratch memory). So an output depends on its own row of x alone.
+#include "kernels/cpu/vector/epilogue.hpp"
+#include "kernels/cpu/vector/kernels.hpp"
+#include "kernels/cpu/vector/lanes.hpp"
+#include "kernels/cpu/vector/readers.hpp"
+#if defined(__AVX2__)
+#include "kernels/cpu/vector/bytes_avx2.hpp"
+#else
+#include "kernels/cpu/vector/bytes_portable.hpp"
+#endif
+#include "kernels/cpu/vector/variant.inc"
+
+namespace dinfer::kernels::cpu::DINFER_ISA {
+
+namespace {
+
+constexpr int group = static_cast<int>(linear_group);
+constexpr int quads = static_cast<int>(block) / 4;
+constexpr std::int64_t unpacked_bytes = 64 * quads + 128;  // of a block: quants, d and m as floats
+
+template <class F>
+void with_reader(dtype type, F&& f) {
+  switch (type) {
+    case dtype::q4_0:
+      return f.template operator()<nibble_reader<false, false, 288>>();
+    case dtype::q4_1:
+      return f.template operator()<nibble_reader<false, true, 320>>();
+    case dtype::q5_0:
+      return f.template operator()<nibble_reader<true, false, 352>>();
+    case dtype::q5_1:
+      return f.template operator()<nibble_reader<true, true, 384>>();
+    case dtype::q4_k:
+      return f.template operator()<k_nibble_reader<false, 288>>();
+    case dtype::q5_k:
+      return f.template operator()<k_nibble_reader<true, 352>>();
+    default:
+      return f.template operator()<q8_0_reader>();
+  }
+}
+
+// How many products of two a sum of 16 bits takes.
+template <class Reader>
+constexpr int quads_in_halves = Reader::offset ? 32767 / (2 * 127 * Reader::most) / 4 * 4 : 1;
+
+// Adds the whole sums of a block: weight(g) gives quad g.
+template <class Reader, int Rows, class Weight>
+inline void block_sums(Weight&& weight, const std::int8_t* const (&x)[Rows], quants (&sums)[Rows]) {
+  constexpr int together = quads_in_halves<Reader> < quads ? quads_in_halves<Reader> : quads;
+  static_assert(together > 0 && quads % together == 0);
+#pragma GCC unroll unrolled
+  for (int begin = 0; begin < quads; begin += together) {
+    half_sums halves[Rows] = {};
+#pragma GCC unroll unrolled
+    for (int g = begin; g < begin + together; ++g) {
+      const quants w = weight(g);
+#pragma GCC unroll unrolled
+      for (int r = 0; r < Rows; ++r) {
+        const four_bytes four = splat_four(x[r] + 4 * g);
+        if constexpr (Reader::offset) multiply_add(halves[r], w, four);
+        else multiply_add_signed(halves[r], w, four);
+      }
+    }
+#pragma GCC unroll unrolled
+    for (int r = 0; r < Rows; ++r) {
+      sums[r] = sums[r] + sum_halves(halves[r]);
+    }
+  }
+}
+
+// scales: of the block; the second is scale * sum of its bytes.
+template <class Reader>
+inline lanes add_block(lanes acc, const quants& sum, const lanes& d, const lanes& m,
+                       const float* scales) {
+  acc = fma(to_float(sum), d * splat(scales[0]), acc);
+  if constexpr (Reader::offset) acc = fma(m, splat(scales[1]), acc);
+  return acc;
+}
+
+template <class Reader>
+lanes offset_of(const Reader& reader) {
+  if constexpr (Reader::offset) return reader.m;
+  else return splat(0.0F);
+}
+
+template <class Reader, int Panels>
+void direct(const panel* panels, const std::int8_t* x, const float* scales, std::int64_t blocks,
+            float* sums) {
+  lanes acc[Panels];
+  Reader readers[Panels];
+  for (auto& a : acc) a = splat(0.0F);
+  for (std::int64_t b = 0; b < blocks; ++b, x += block, scales += 2) {
+#pragma GCC unroll unrolled
+    for (int p = 0; p < Panels; ++p) {
+      Reader& reader = readers[p];
+      reader.start(panels[p].data, b);
+      fetch_ahead(reader);
+      quants whole[1] = {};
+      const std::int8_t* const rows[1] = {x};
+      block_sums<Reader, 1>([&](int g) { return reader.quad(g); }, rows, whole);
+      acc[p] = add_block<Reader>(acc[p], whole[0], reader.d, offset_of(reader), scales);
+    }
+  }
+  for (int p = 0; p < Panels; ++p) store(sums + 16 * p, acc[p]);
+}
+
+template <class Reader>
+void direct_some(const panel* panels, int count, const std::int8_t* x, const float* scales,
+                 std::int64_t blocks, float* sums) {
+  switch (count) {
+    case 1:
+      return direct<Reader, 1>(panels, x, scales, blocks, sums);
+    case 2:
+      return direct<Reader, 2>(panels, x, scales, blocks, sums);
+    case 3:
+      return direct<Reader, 3>(panels, x, scales, blocks, sums);
+    default:
+      return direct<Reader, 4>(panels, x, scales, blocks, sums);
+  }
+}
+
+void one_row(const linear_job& job, const panel* panels, int count, std::int64_t row) {
+  alignas(64) float sums[16 * group];
+  const std::int64_t blocks = job.k / block;
+  for (int p = 0; p < count;) {  // neighbours of one type run together: more sums in flight
+    int end = p + 1;
+    while (end < count && panels[end].type == panels[p].type) ++end;
+    with_reader(panels[p].type, [&]<class Reader>() {
+      direct_some<Reader>(panels + p, end - p, job.bytes + row * job.k,
+                          job.byte_scales + row * blocks * 2, blocks, sums + 16 * p);
+    });
+    p = end;
+  }
+  finish(job, panels, count, row, 1, sums, 16 * group);
+}
+
+template <class Reader>
+void unpack(const panel& from, std::int64_t blocks, std::byte* out) {
+  Reader reader;
+  for (std::int64_t b = 0; b < blocks; ++b, out += unpacked_bytes) {
+    reader.start(from.data, b);
+    fetch_ahead(reader);
+    for (int g = 0; g < quads; ++g) store_quants(out + 64 * g, reader.quad(g));
+    auto* factors = reinterpret_cast<float*>(out + 64 * quads);
+    store(factors, reader.d);
+    store(factors + 16, offset_of(reader));
+  }
+}
+
+// sums[r * 32 + lane] of `Rows` rows over an unpacked panel.
+template <class Reader, int Rows>
+void tile(const std::byte* w, const std::int8_t* x, const float* scales, std::int64_t blocks,
+          float* sums) {
+  lanes acc[Rows];
+  for (auto& a : acc) a = splat(0.0F);
+  for (std::int64_t b = 0; b < blocks; ++b, w += unpacked_bytes) {
+    const std::int8_t* rows[Rows];
+#pragma GCC unroll unrolled
+    for (int r = 0; r < Rows; ++r) rows[r] = x + (r * blocks + b) * block;
+    quants whole[Rows] = {};
+    block_sums<Reader, Rows>([w](int g) { return load_quants(w + 64 * g); }, rows, whole);
+    const auto* factors = reinterpret_cast<const float*>(w + 64 * quads);
+    const lanes d = load(factors), m = load(factors + 16);
+#pragma GCC unroll unrolled
+    for (int r = 0; r < Rows; ++r)
+      acc[r] = add_block<Reader>(acc[r], whole[r], d, m, scales + (r * blocks + b) * 2);
+  }
+  for (int r = 0; r < Rows; ++r) store(sums + 32 * r, acc[r]);
+}
+
+template <class Reader, int Rows>
+void tile_of(std::int64_t rows, const std::byte* w, const std::int8_t* x, const float* scales,
+             std::int64_t blocks, float* sums) {
+  if (rows == Rows) return tile<Reader, Rows>(w, x, scales, blocks, sums);
+  if constexpr (Rows > 1) tile_of<Reader, Rows - 1>(rows, w, x, scales, blocks, sums);
+}
+
+// Two panels (or one) over many rows.
+void many_rows(const linear_job& job, const panel* panels, int count, std::int64_t row_begin,
+               std::int64_t rows, float* scratch) {
+  float* sums = scratch;  // [rows][2][16]
+  auto* unpacked = reinterpret_cast<std::byte*>(scratch + linear_row_chunk * 32);
+  const std::int64_t blocks = job.k / block;
+  for (int p = 0; p < count; ++p) {
+    with_reader(panels[p].type, [&]<class Reader>() {
+      unpack<Reader>(panels[p], blocks, unpacked);
+      for (std::int64_t r = 0; r < rows; r += dot_rows) {
+        const std::int64_t row = row_begin + r;
+        tile_of<Reader, dot_rows>(rows - r < dot_rows ? rows - r : dot_rows, unpacked,
+                                  job.bytes + row * job.k, job.byte_scales + row * blocks * 2,
+                                  blocks, sums + 32 * r + 16 * p);
+      }
+    });
+  }
+  finish(job, panels, count, row_begin, rows, sums, 32);
+}
+
+}  // namespace
+
+void round_to_bytes(const float* x, std::int64_t k, std::int8_t* bytes, float* scales) {
+  for (std::int64_t b = 0; b < k / block; ++b, x += block, bytes += block, scales += 2) {
+    lanes most = splat(0.0F), wrong = splat(0.0F);
+    for (int i = 0; i < block; i += 16) {
+      const lanes v = load(x + i);
+      most = max(most, max(v, splat(0.0F) - v));
+      wrong = fma(v, splat(0.0F), wrong);  // NaN when any is NaN or infinite
+    }
+    const float scale = largest(most) / 127;
+    const float inverse = scale > 0 ? 1 / scale : 0;
+    std::int32_t total = 0;
+    for (int i = 0; i < block; i += 16) {
+      alignas(64) float whole[16];
+      // In this order a NaN becomes 127.
+      store(whole, max(min(round(load(x + i) * splat(inverse)), splat(127.0F)), splat(-127.0F)));
+      for (int j = 0; j < 16; ++j) {
+        const auto byte = static_cast<std::int32_t>(whole[j]);
+        bytes[i + j] = static_cast<std::int8_t>(byte);
+        total += byte;
+      }
+    }
+    scales[0] = scale + sum(wrong);
+    scales[1] = scales[0] * static_cast<float>(total);
+  }
+}
+
+void dot(const linear_job& job, const panel* panels, std::int64_t count, std::int64_t row_begin,
+         std::int64_t rows, float* scratch) {
+  if (rows == 1) return one_row(job, panels, static_cast<int>(count), row_begin);
+  for (std::int64_t p = 0; p < count; p += 2) {
+    const auto taken = static_cast<int>(count - p < 2 ? count - p : 2);
+    many_rows(job, panels + p, taken, row_begin, rows, scratch);
+  }
+}
+
+}  // namespace dinfer::kernels::cpu::DINFER_ISA

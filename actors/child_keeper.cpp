@@ -73,7 +73,7 @@ void child_keeper::kill(std::size_t index, pid_t pid) {
   const std::lock_guard lock(mutex_);
   if (index >= children_.size() || pid <= 0 || children_[index].pid != pid) return;
   children_[index].killed = true;
-  ::kill(children_[index].pid, SIGKILL);
+  ::kill(-pid, SIGKILL);
 }
 
 void child_keeper::stop(milliseconds grace) {
@@ -130,7 +130,10 @@ void child_keeper::start(child& one) {
   if (one.pid == 0) become(argv.data(), ends[1], self);
   ::close(ends[1]);
   one.alive = ends[0];
-  if (one.pid > 0) return;
+  if (one.pid > 0) {
+    ::setpgid(one.pid, one.pid);  // as it does itself; whoever comes second changes nothing
+    return;
+  }
   ::close(std::exchange(one.alive, -1));
   one.pid = -1;
 }
@@ -176,9 +179,10 @@ bool child_keeper::any_alive() const {
   return std::any_of(children_.begin(), children_.end(), [](const child& c) { return c.pid > 0; });
 }
 
+// A kill is for all that a child has started: those hold its end of the pipe too.
 void child_keeper::signal_all(int number) {
   for (const auto& one : children_)
-    if (one.pid > 0) ::kill(one.pid, number);
+    if (one.pid > 0) ::kill(number == SIGKILL ? -one.pid : one.pid, number);
 }
 
 void child_keeper::wake() const {

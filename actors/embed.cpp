@@ -64,7 +64,10 @@ result<void> embedded_node::wait_ready(std::chrono::milliseconds timeout) const 
   for (;;) {
     const auto status = impl_->desk->status();
     if (status.state == net::engine_state::ready) return {};
-    if (const auto why = impl_->node->reason(); !why.empty()) return fail(errc::unavailable, why);
+    if (impl_->node->ended()) {
+      const auto why = impl_->node->reason();
+      return fail(errc::unavailable, why.empty() ? "the cluster has ended" : why);
+    }
     if (std::chrono::steady_clock::now() >= until)
       return fail(errc::timeout,
                   fmt::format("the engine is not ready after {} ms: {}{}{}", timeout.count(),
@@ -89,6 +92,8 @@ result<void> embedded_node::stop() {
   impl_->desk.reset();
   return stopped;
 }
+
+result<cluster_config> read_cluster(const std::string& file) { return runtime::load_config(file); }
 
 void configure(caf::actor_system_config& config, const cluster_config& cluster) {
   actors::add_types(config);

@@ -380,6 +380,11 @@ std::uint16_t node_process::gateway_port(std::size_t i) const noexcept {
   return i < impl_->gateways.size() ? impl_->gateways[i].face->port() : 0;
 }
 
+bool node_process::ended() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->code.has_value();
+}
+
 std::string node_process::reason() const {
   const std::lock_guard lock(impl_->mutex);
   return impl_->reason;

@@ -83,12 +83,14 @@ class node_process {
   void abort();
 
   // Ends every actor of the node, gateways first, so that their clients are told. Bounded. Once.
-  // Error: timeout, some do not end (a device that hangs); they are left behind.
+  // Error: timeout, some do not end (a device that hangs); they are left behind, and a process with
+  // them in it must not end by exit().
   result<void> stop();
 
   node_status status();
   // Port of gateway `i` of this node, or 0.
   std::uint16_t gateway_port(std::size_t i = 0) const noexcept;
+  bool ended() const;  // wait() returns at once
   // The last error's text; empty when wait() returned 0.
   std::string reason() const;
 

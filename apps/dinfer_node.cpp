@@ -214,9 +214,17 @@ int run(node_command command, actors::node_parts parts, std::vector<std::string>
     out.say("dinfer-node: " + up.error().message);
     return runtime::exit_code_of(up.error().code);
   }
-  watcher signals(node, out, drain);
-  const int code = node.wait();
-  if (signals.aborted()) return 128 + signals.last_signal();
+  int code = 0;
+  {
+    watcher signals(node, out, drain);
+    code = node.wait();
+    if (signals.aborted()) code = 128 + signals.last_signal();
+  }
+  if (auto stopped = node.stop(); !stopped) {
+    out.say("dinfer-node: " + stopped.error().message);
+    runtime::close_log();
+    std::_Exit(code);  // those that are left behind still use what exit() would destroy
+  }
   return code;
 }
 

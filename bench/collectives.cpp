@@ -85,7 +85,7 @@ void measure(kernels::communicator& c, const char* wire, double wanted_us, doubl
 
 void run_rank(runtime::transport& own, const std::vector<std::string>& cards, std::int32_t rank,
               const char* wire, double wanted_us, double copy_speed) {
-  auto made = own.join("bench", cards, rank, std::chrono::seconds(10));
+  auto made = own.join("bench", cards, rank, {std::chrono::seconds(10)});
   if (!made) stop(made.error().message);
   measure(**made, wire, wanted_us, copy_speed);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A CAF application that has an engine in its own actor system, and an actor of its own that
 // streams answers from it: caf_stream MODEL.gguf PROMPT...
+// Or it is one node of a cluster: caf_stream CLUSTER.conf NODE PROMPT...
 #include "dinfer/caf.hpp"
 
 #include <caf/all.hpp>
@@ -15,7 +16,7 @@ namespace {
 
 // The application's own configuration; dinfer adds what it needs.
 struct app_config : caf::actor_system_config {
-  app_config() { dinfer::configure(*this); }
+  explicit app_config(const dinfer::cluster_config& cluster) { dinfer::configure(*this, cluster); }
 };
 
 struct answer {
@@ -55,22 +56,33 @@ int fail(const dinfer::error& problem) {
   return 1;
 }
 
+dinfer::result<dinfer::cluster_config> cluster_of(const std::string& file) {
+  if (file.ends_with(".conf")) return dinfer::read_cluster(file);
+  dinfer::cluster_config alone;
+  alone.model.path = file;
+  alone.model.max_model_len = 2048;
+  return alone;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 3) {
-    std::fprintf(stderr, "usage: %s MODEL.gguf PROMPT...\n", argv[0]);
+  const bool several = argc > 1 && std::string(argv[1]).ends_with(".conf");
+  const int first = several ? 3 : 2;
+  if (argc <= first) {
+    std::fprintf(stderr, "usage: %s MODEL.gguf PROMPT...\n       %s CLUSTER.conf NODE PROMPT...\n",
+                 argv[0], argv[0]);
     return 2;
   }
-  app_config config;
+  const auto cluster = cluster_of(argv[1]);
+  if (!cluster) return fail(cluster.error());
+  app_config config(*cluster);
   caf::actor_system system(config);
-  dinfer::cluster_config cluster;
-  cluster.model.path = argv[1];
-  cluster.model.max_model_len = 2048;
-  auto node = dinfer::spawn_node(system, cluster);  // ends before the system does
+  auto node =
+      dinfer::spawn_node(system, *cluster, several ? argv[2] : "");  // ends before the system
   if (!node) return fail(node.error());
   if (auto ready = node->wait_ready(std::chrono::seconds(60)); !ready) return fail(ready.error());
-  for (int i = 2; i < argc; ++i)
+  for (int i = first; i < argc; ++i)
     system.spawn(answering, node->engine(), &*node, std::string(argv[i]));
   system.await_all_actors_done();  // the application's own; the engine's do not count
   return 0;

@@ -14,6 +14,7 @@
 
 #include "kernels/tensor.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -27,6 +28,7 @@ struct group_place {
   std::int32_t rank = 0, size = 1;
   bool neighbours = false;  // members will send to the next one and receive from the one before
   std::chrono::milliseconds deadline{10'000};  // of joining, and of every later wait for a peer
+  const std::atomic<bool>* aborted = nullptr;  // set by any thread, it ends joining: cancelled
 };
 
 class communicator {

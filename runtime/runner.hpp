@@ -14,6 +14,7 @@
 #include "runtime/schedule/step.hpp"
 #include "runtime/start_phases.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -24,6 +25,12 @@
 
 namespace dinfer::runtime {
 
+// How long joining may take. Once somebody sets `aborted` it ends at once: cancelled.
+struct join_limit {
+  std::chrono::milliseconds deadline;
+  const std::atomic<bool>* aborted = nullptr;
+};
+
 // Makes communicators of one rank. The card (at most 1 KB, opaque) travels over the control plane
 // to the peers.
 class transport {
@@ -33,10 +40,12 @@ class transport {
   virtual result<std::string> card() = 0;
   // Joins a group. `cards[i]` is member i's card, cards[index] our own; all members call it with
   // the same name and order. Meets every member before the deadline; errors: timeout or peer_lost,
-  // naming the member waited for.
-  virtual result<std::unique_ptr<kernels::communicator>> join(
-      const std::string& group, std::span<const std::string> cards, std::int32_t index,
-      std::chrono::milliseconds deadline) = 0;
+  // naming the member waited for, and
+  // cancelled.
+  virtual result<std::unique_ptr<kernels::communicator>> join(const std::string& group,
+                                                              std::span<const std::string> cards,
+                                                              std::int32_t index,
+                                                              join_limit limit) = 0;
 };
 
 struct runner_options {
@@ -97,7 +106,7 @@ class runner {
     return fail(errc::unsupported, "this device has no links to check");
   }
   virtual rank_report report() const = 0;
-  virtual void abort() noexcept = 0;  // any thread: wakes a blocked collective
+  virtual void abort() noexcept = 0;  // any thread: wakes a blocked collective, or connect()
 };
 
 // The real one: opens the device, the model file and its model.

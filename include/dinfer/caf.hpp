@@ -17,6 +17,7 @@
 
 #include "dinfer/config.hpp"
 #include "dinfer/error.hpp"
+#include "dinfer/export.hpp"
 #include "dinfer/request.hpp"
 
 #include <caf/error.hpp>
@@ -68,13 +69,18 @@ struct close_stream {
 using engine_actor = caf::typed_actor<caf::replies_to<open_stream>::with<stream_opened>,
                                       caf::reacts_to<grant_credit>, caf::reacts_to<close_stream>>;
 
+// What a cluster.conf says, for nodes of one cluster that share the file: with dinfer-node
+// processes or among themselves. Errors: not_found, io_error; invalid_argument, all problems of the
+// text.
+DINFER_EXPORT result<cluster_config> read_cluster(const std::string& file);
+
 // Adds message types, and CAF's network when `cluster` has several nodes: heartbeats and timeout as
 // it says, and its protocol beside the names of networks that are there. Before the actor system is
 // made; calling it again does nothing new.
-void configure(caf::actor_system_config& config, const cluster_config& cluster = {});
+DINFER_EXPORT void configure(caf::actor_system_config& config, const cluster_config& cluster = {});
 
 // A node in somebody's actor system. Thread: any, one at a time. Ends before the system does.
-class embedded_node {
+class DINFER_EXPORT embedded_node {
  public:
   embedded_node(embedded_node&&) noexcept;
   embedded_node& operator=(embedded_node&&) noexcept;
@@ -105,14 +111,14 @@ class embedded_node {
 // only where `cluster` lists a gateway. `node` is a name in it; empty: the first. Several engines
 // may live in one system. Errors: as of dinfer-node's start; unsupported, one process a device
 // (isolation), or nodes without the network that configure() adds.
-result<embedded_node> spawn_node(caf::actor_system& system, cluster_config cluster,
-                                 const std::string& node = {});
+DINFER_EXPORT result<embedded_node> spawn_node(caf::actor_system& system, cluster_config cluster,
+                                               const std::string& node = {});
 
 // How what is large in messages crosses: packed, read with bounds.
-std::string pack(const generate_request& words);
-std::string pack(const token_event& words);
-caf::error unpack(std::string_view bytes, generate_request& words);
-caf::error unpack(std::string_view bytes, token_event& words);
+DINFER_EXPORT std::string pack(const generate_request& words);
+DINFER_EXPORT std::string pack(const token_event& words);
+DINFER_EXPORT caf::error unpack(std::string_view bytes, generate_request& words);
+DINFER_EXPORT caf::error unpack(std::string_view bytes, token_event& words);
 
 template <class Inspector, class Plain, class Packed>
 auto inspect_packed(Inspector& f, const char* name, Plain& plain, Packed& words) {

@@ -6,6 +6,7 @@
 
 #include "dinfer/config.hpp"
 #include "dinfer/error.hpp"
+#include "dinfer/export.hpp"
 #include "dinfer/request.hpp"
 
 #include <cstdint>
@@ -41,7 +42,7 @@ struct engine_options {
   bool dequantize = false;  // expand quantised weights at load
 };
 
-class engine {
+class DINFER_EXPORT engine {
  public:
   // Loads the model. Errors: not_found, bad_file, unsupported, invalid_argument, out_of_memory.
   static result<engine> open(const engine_options& options);

@@ -4,6 +4,8 @@
 // the third kind: kernels/device.hpp.
 #pragma once
 
+#include "dinfer/export.hpp"
+
 #include <tl/expected.hpp>
 
 #include <cstdint>
@@ -34,7 +36,7 @@ enum class errc : std::uint8_t {
 };
 
 // The name of a code as it appears in logs: "invalid_argument".
-std::string_view to_string(errc code) noexcept;
+DINFER_EXPORT std::string_view to_string(errc code) noexcept;
 
 struct error {
   errc code = errc::internal;
@@ -51,7 +53,8 @@ inline tl::unexpected<error> fail(errc code, std::string message, std::string su
 }
 
 // Prints the failed condition with file and line to stderr and aborts.
-[[noreturn]] void assertion_failed(const char* condition, const char* file, int line) noexcept;
+[[noreturn]] DINFER_EXPORT void assertion_failed(const char* condition, const char* file,
+                                                 int line) noexcept;
 
 }  // namespace dinfer
 

@@ -4,6 +4,8 @@
 // runtime::validate(); nothing here allocates by a number that a client sent.
 #pragma once
 
+#include "dinfer/export.hpp"
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -63,7 +65,7 @@ struct generate_request {
 
 enum class finish_reason : std::uint8_t { none = 0, stop, length, abort, error };
 
-std::string_view to_string(finish_reason reason) noexcept;
+DINFER_EXPORT std::string_view to_string(finish_reason reason) noexcept;
 
 struct token_logprob {
   token_id token = 0;

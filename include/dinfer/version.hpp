@@ -3,13 +3,16 @@
 // changes.
 #pragma once
 
+#include "dinfer/export.hpp"
+
 #include <cstdint>
 #include <string_view>
 
 namespace dinfer {
 
 inline constexpr std::uint32_t protocol_version = 5;
-std::string_view version() noexcept;   // "0.1.0"
-std::string_view build_id() noexcept;  // version, compiler and protocol: two nodes must agree on it
+DINFER_EXPORT std::string_view version() noexcept;  // "0.1.0"
+// Version, compiler and protocol: two nodes must agree on it.
+DINFER_EXPORT std::string_view build_id() noexcept;
 
 }  // namespace dinfer

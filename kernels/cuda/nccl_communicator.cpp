@@ -24,6 +24,7 @@ using std::chrono_literals::operator""ms;
 using std::chrono_literals::operator""s;
 
 constexpr auto enqueue_patience = 500ms;  // of an abort for an operation that is being enqueued
+constexpr auto between_looks = 20ms;      // of who waits for joining, at `aborted`
 constexpr auto farewell = 1s;             // of the destructor for NCCL's memory
 
 // What the threads of one group share.
@@ -292,11 +293,16 @@ std::unique_ptr<communicator> join_nccl_group(device& owner, cudaStream_t stream
   } catch (const std::system_error& e) {
     throw device_error(errc::internal, owner.traits().name + ": no thread for NCCL: " + e.what());
   }
+  const auto until = std::chrono::steady_clock::now() + place.deadline;
+  const auto aborted = [&] { return place.aborted != nullptr && *place.aborted; };
   std::unique_lock lock(state->mutex);
-  if (!state->changed.wait_for(lock, place.deadline, [&] { return state->joined; })) {
+  while (!state->joined && !aborted() && std::chrono::steady_clock::now() < until)
+    state->changed.wait_for(lock, between_looks);
+  if (!state->joined) {
     state->given_up = true;
     lock.unlock();
     made->abort();
+    if (aborted()) throw device_error(errc::cancelled, "joining with NCCL was aborted");
     throw device_error(errc::timeout, late(owner, place));
   }
   if (!state->failure.empty())

@@ -96,20 +96,22 @@ void door::admit(visitor& proven) {
 
 // The newest first: an older one is from an attempt that its dialler gave up.
 result<stream> door::take(std::uint64_t meeting, std::uint32_t from, std::uint32_t lane,
-                          clock::time_point deadline) {
+                          wait_limit limit) {
   std::unique_lock lock(mutex_);
   stream found;
   const auto matches = [&](const visitor& one) {
     return one.said.meeting == meeting && one.said.from == from && one.said.lane == lane;
   };
-  const bool came = arrived_.wait_until(lock, deadline, [&] {
+  const auto came = [&] {
     const auto newest = std::find_if(proven_.rbegin(), proven_.rend(), matches);
     if (newest == proven_.rend()) return false;
     found = std::move(newest->socket);
     proven_.remove_if(matches);
     return true;
-  });
-  if (!came) return fail(errc::timeout, "it did not connect");
+  };
+  while (!arrived_.wait_until(lock, limit.next_look(), came))
+    if (limit.given_up() || clock::now() >= limit.deadline)
+      return tl::unexpected(limit.passed("it did not connect"));
   return found;
 }
 

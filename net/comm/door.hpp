@@ -41,9 +41,9 @@ class door {
   ~door();
   std::uint16_t port() const noexcept { return tcp_.port; }
 
-  // The newest connection that greeted with these; waits for it. Error: timeout.
+  // The newest connection that greeted with these; waits for it. Errors: timeout, cancelled.
   result<stream> take(std::uint64_t meeting, std::uint32_t from, std::uint32_t lane,
-                      clock::time_point deadline);
+                      wait_limit limit);
 
  private:
   struct visitor {

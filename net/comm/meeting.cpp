@@ -39,29 +39,29 @@ waiting_room& room() {
 
 result<stream> dial(const meeting& of, std::int32_t member, std::int32_t lane, wire_kind kind) {
   const auto& to = of.members[static_cast<std::size_t>(member)];
-  auto made = kind == wire_kind::tcp ? connect_tcp(to.address, to.port, of.deadline)
-                                     : connect_local(local_name(to.secret), of.deadline);
+  auto made = kind == wire_kind::tcp ? connect_tcp(to.address, to.port, of.limit)
+                                     : connect_local(local_name(to.secret), of.limit);
   if (!made) return tl::unexpected(made.error());
   DINFER_TRY(auto over, stream::open(std::move(*made), kind == wire_kind::tcp ? of.own : nullptr,
                                      tls_side::client));
-  DINFER_CHECK(over.shake_hands(of.deadline));
+  DINFER_CHECK(over.shake_hands(of.limit));
   greeting hello;
   hello.secret = to.secret;
   hello.meeting = of.key();
   hello.from = static_cast<std::uint32_t>(of.index);
   hello.lane = static_cast<std::uint32_t>(lane);
-  DINFER_CHECK(over.write_all(&hello, sizeof hello, of.deadline));
+  DINFER_CHECK(over.write_all(&hello, sizeof hello, of.limit));
   return over;
 }
 
 // The dialled one answers with the dialler's nonce once it is at the meeting; the dialler confirms.
 result<void> confirm_dialled(const meeting& of, stream& to) {
   greeting answer;
-  DINFER_CHECK(to.read_all(&answer, sizeof answer, of.deadline));
+  DINFER_CHECK(to.read_all(&answer, sizeof answer, of.limit));
   const auto& own = of.members[static_cast<std::size_t>(of.index)];
   if (answer.mark != greeting{}.mark || !same_nonce(answer.secret, own.secret))
     return fail(errc::mismatch, "it answered without our card");
-  return to.write_all("c", 1, of.deadline);
+  return to.write_all("c", 1, of.limit);
 }
 
 result<stream> receive(const meeting& of, door& own, std::int32_t member, std::int32_t lane) {
@@ -69,14 +69,24 @@ result<stream> receive(const meeting& of, door& own, std::int32_t member, std::i
   answer.secret = of.members[static_cast<std::size_t>(member)].secret;
   for (;;) {
     DINFER_TRY(auto from, own.take(of.key(), static_cast<std::uint32_t>(member),
-                                   static_cast<std::uint32_t>(lane), of.deadline));
+                                   static_cast<std::uint32_t>(lane), of.limit));
     char confirmation = 0;
-    auto met = from.write_all(&answer, sizeof answer, of.deadline);
-    if (met) met = from.read_all(&confirmation, 1, of.deadline);
+    auto met = from.write_all(&answer, sizeof answer, of.limit);
+    if (met) met = from.read_all(&confirmation, 1, of.limit);
     if (met) return from;
     // A connection that its dialler gave up; it may dial again before the deadline.
     if (met.error().code != errc::peer_lost) return tl::unexpected(met.error());
   }
+}
+
+// Others may stay, and meet whoever comes again. Under the room's mutex.
+tl::unexpected<error> leave(const meeting& of, waiting_room::table& from) {
+  from.here[static_cast<std::size_t>(of.index)] = false;
+  --from.count;
+  const auto kept = room().tables.find(of.key());
+  if (from.count == 0 && kept != room().tables.end() && kept->second.get() == &from)
+    room().tables.erase(kept);
+  return tl::unexpected(of.limit.passed({}));
 }
 
 }  // namespace
@@ -107,8 +117,12 @@ result<std::shared_ptr<shared_memory>> meet_in_process(const meeting& of) {
   const auto complete = [&] { return table->count == of.size(); };
   if (complete()) room().tables.erase(of.key());
   room().changed.notify_all();
-  room().changed.wait_until(lock, of.deadline, [&] { return complete() || table->missing >= 0; });
+  const auto decided = [&] { return complete() || table->missing >= 0; };
+  while (!room().changed.wait_until(lock, of.limit.next_look(), decided) && !of.limit.given_up() &&
+         clock::now() < of.limit.deadline) {
+  }
   if (complete()) return table->memory;
+  if (of.limit.given_up()) return leave(of, *table);
   if (table->missing < 0) {  // the first to give up says for whom, and all do
     const auto absent = std::find(table->here.begin(), table->here.end(), false);
     table->missing = static_cast<std::int32_t>(absent - table->here.begin());
@@ -151,14 +165,14 @@ result<peer_sockets> meet_by_socket(const meeting& of, door& own, wire_kind kind
 result<std::shared_ptr<shared_memory>> share_memory(const meeting& of, const peer_sockets& sockets,
                                                     std::size_t bytes) {
   if (of.index != 0) {
-    auto file = receive_descriptor(sockets[0][0].fd(), of.deadline);
+    auto file = receive_descriptor(sockets[0][0].fd(), of.limit);
     if (!file) return without(of, 0, file.error());
     return shared_memory::map(std::move(*file), bytes);
   }
   DINFER_TRY(auto memory, shared_memory::make(bytes));
   for (std::int32_t member = 1; member < of.size(); ++member) {
     auto passed = pass_descriptor(sockets[0][static_cast<std::size_t>(member)].fd(), memory->file(),
-                                  of.deadline);
+                                  of.limit);
     if (!passed) return without(of, member, passed.error());
   }
   return memory;

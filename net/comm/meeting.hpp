@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the members of a group find each other before a deadline. Thread: each member's own.
-// Errors: timeout and peer_lost, naming the member.
+// Errors: timeout and peer_lost, naming the member; cancelled.
 #pragma once
 
 #include "net/comm/byte_mesh.hpp"
@@ -21,7 +21,7 @@ struct meeting {
   std::string group;
   std::span<const card> members;
   std::int32_t index = 0;
-  clock::time_point deadline;
+  wait_limit limit;
   std::shared_ptr<const tls_identity> own = nullptr;  // for TCP; null: without TLS
 
   std::int32_t size() const { return static_cast<std::int32_t>(members.size()); }

@@ -21,6 +21,7 @@ namespace dinfer::net {
 namespace {
 
 constexpr int backlog = 128;
+constexpr auto between_looks = std::chrono::milliseconds(20);
 
 tl::unexpected<error> failed(const std::string& doing) {
   return tl::unexpected<error>(system_error_of(doing));
@@ -62,8 +63,8 @@ result<socklen_t> fill_name(sockaddr_un& to, const std::string& name) {
   return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
 }
 
-result<void> finish_connect(const descriptor& socket, clock::time_point deadline) {
-  DINFER_CHECK(await(socket.get(), POLLOUT, deadline));
+result<void> finish_connect(const descriptor& socket, wait_limit limit) {
+  DINFER_CHECK(await(socket.get(), POLLOUT, limit));
   int code = 0;
   socklen_t size = sizeof code;
   if (getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &code, &size) != 0)
@@ -123,8 +124,7 @@ result<descriptor> accept_one(const descriptor& from) {
   return made;
 }
 
-result<descriptor> connect_tcp(const std::string& address, std::uint16_t port,
-                               clock::time_point deadline) {
+result<descriptor> connect_tcp(const std::string& address, std::uint16_t port, wait_limit limit) {
   DINFER_TRY(const auto list, resolve(address, port, 0));
   error last{errc::io_error, "no address", address};
   for (const auto* at = list.get(); at != nullptr; at = at->ai_next) {
@@ -136,14 +136,14 @@ result<descriptor> connect_tcp(const std::string& address, std::uint16_t port,
       last = system_error_of("connecting");
       continue;
     }
-    auto done = finish_connect(socket, deadline);
+    auto done = finish_connect(socket, limit);
     if (done) return socket;
     last = done.error();
   }
   return tl::unexpected(last);
 }
 
-result<descriptor> connect_local(const std::string& name, clock::time_point deadline) {
+result<descriptor> connect_local(const std::string& name, wait_limit limit) {
   sockaddr_un at;
   DINFER_TRY(const auto size, fill_name(at, name));
   for (;;) {
@@ -151,24 +151,36 @@ result<descriptor> connect_local(const std::string& name, clock::time_point dead
     if (!socket) return failed("opening a socket");
     if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&at), size) == 0) return socket;
     if (errno != EAGAIN) return failed("connecting");  // EAGAIN: its backlog is full
-    if (clock::now() >= deadline) return fail(errc::timeout, "connecting: backlog full");
+    if (limit.given_up() || clock::now() >= limit.deadline)
+      return tl::unexpected(limit.passed("connecting: backlog full"));
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
 
-result<void> await(int fd, short events, clock::time_point deadline) {
+clock::time_point wait_limit::next_look() const noexcept {
+  return aborted == nullptr ? deadline : std::min(deadline, clock::now() + between_looks);
+}
+
+error wait_limit::passed(const std::string& what) const {
+  if (given_up()) return {errc::cancelled, "it was aborted", {}};
+  return {errc::timeout, what, {}};
+}
+
+result<void> await(int fd, short events, wait_limit limit) {
   for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - clock::now()).count();
+    if (limit.given_up()) return tl::unexpected(limit.passed({}));
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(limit.next_look() - clock::now()).count();
     pollfd one{fd, events, 0};
     const int wait_ms = static_cast<int>(std::clamp<std::int64_t>(left, 0, 1'000'000));
     const int ready = poll(&one, 1, wait_ms);
     if (ready > 0) return {};
     if (ready < 0 && errno != EINTR) return failed("waiting");
-    if (ready == 0 && left <= 0) return fail(errc::timeout, "deadline passed");
+    if (ready == 0 && clock::now() >= limit.deadline) return fail(errc::timeout, "deadline passed");
   }
 }
 
-result<void> pass_descriptor(int over, int passed, clock::time_point deadline) {
+result<void> pass_descriptor(int over, int passed, wait_limit limit) {
   char byte = 'd';
   iovec part{&byte, 1};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
@@ -185,11 +197,11 @@ result<void> pass_descriptor(int over, int passed, clock::time_point deadline) {
   for (;;) {
     if (sendmsg(over, &message, MSG_NOSIGNAL) == 1) return {};
     if (errno != EAGAIN && errno != EINTR) return failed("passing a descriptor");
-    DINFER_CHECK(await(over, POLLOUT, deadline));
+    DINFER_CHECK(await(over, POLLOUT, limit));
   }
 }
 
-result<descriptor> receive_descriptor(int over, clock::time_point deadline) {
+result<descriptor> receive_descriptor(int over, wait_limit limit) {
   char byte = 0;
   iovec part{&byte, 1};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
@@ -203,7 +215,7 @@ result<descriptor> receive_descriptor(int over, clock::time_point deadline) {
     if (got == 0) return fail(errc::peer_lost, "connection closed");
     if (got < 0 && errno != EAGAIN && errno != EINTR) return failed("receiving a descriptor");
     if (got < 0) {
-      DINFER_CHECK(await(over, POLLIN, deadline));
+      DINFER_CHECK(await(over, POLLIN, limit));
       continue;
     }
     const auto* head = CMSG_FIRSTHDR(&message);

@@ -36,11 +36,11 @@ result<bool> stream::shake_hands() {
   return done;
 }
 
-result<void> stream::shake_hands(clock::time_point deadline) {
+result<void> stream::shake_hands(wait_limit limit) {
   for (;;) {
     DINFER_TRY(const bool done, shake_hands());
     if (done) return {};
-    DINFER_CHECK(await(fd(), POLLIN, deadline));
+    DINFER_CHECK(await(fd(), POLLIN, limit));
   }
 }
 
@@ -83,22 +83,22 @@ result<std::size_t> stream::write_record(std::span<const std::byte> head,
   return bytes - 1;
 }
 
-result<void> stream::read_all(void* to, std::size_t bytes, clock::time_point deadline) {
+result<void> stream::read_all(void* to, std::size_t bytes, wait_limit limit) {
   std::span left(static_cast<std::byte*>(to), bytes);
   while (!left.empty()) {
     DINFER_TRY(const auto got, read_some(left));
     left = left.subspan(got);
-    if (got == 0) DINFER_CHECK(await(fd(), POLLIN, deadline));
+    if (got == 0) DINFER_CHECK(await(fd(), POLLIN, limit));
   }
   return {};
 }
 
-result<void> stream::write_all(const void* from, std::size_t bytes, clock::time_point deadline) {
+result<void> stream::write_all(const void* from, std::size_t bytes, wait_limit limit) {
   std::span left(static_cast<const std::byte*>(from), bytes);
   while (!left.empty()) {
     DINFER_TRY(const auto put, write_some(left, {}));
     left = left.subspan(put);
-    if (put == 0) DINFER_CHECK(await(fd(), POLLOUT, deadline));
+    if (put == 0) DINFER_CHECK(await(fd(), POLLOUT, limit));
   }
   return {};
 }

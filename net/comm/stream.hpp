@@ -29,7 +29,7 @@ class stream {
 
   // As tls_session's; without TLS true at once.
   result<bool> shake_hands();
-  result<void> shake_hands(clock::time_point deadline);
+  result<void> shake_hands(wait_limit limit);
 
   // Moves what fits now, perhaps nothing. Error: peer_lost.
   result<std::size_t> read_some(std::span<std::byte> to);
@@ -38,8 +38,8 @@ class stream {
   // record has gone, and the first byte of it is the one that was held back.
   result<std::size_t> write_some(std::span<const std::byte> head, std::span<const std::byte> body);
 
-  result<void> read_all(void* to, std::size_t bytes, clock::time_point deadline);
-  result<void> write_all(const void* from, std::size_t bytes, clock::time_point deadline);
+  result<void> read_all(void* to, std::size_t bytes, wait_limit limit);
+  result<void> write_all(const void* from, std::size_t bytes, wait_limit limit);
 
  private:
   result<std::size_t> write_record(std::span<const std::byte> head,

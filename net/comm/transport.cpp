@@ -40,7 +40,7 @@ class cpu_transport final : public runtime::transport {
   result<std::unique_ptr<kernels::communicator>> join(const std::string& group,
                                                       std::span<const std::string> cards,
                                                       std::int32_t index,
-                                                      std::chrono::milliseconds deadline) override {
+                                                      runtime::join_limit limit) override {
     if (index < 0 || static_cast<std::size_t>(index) >= cards.size() || cards.size() > most_members)
       return fail(errc::invalid_argument,
                   fmt::format("group {}: member {} of {}", group, index, cards.size()));
@@ -54,7 +54,8 @@ class cpu_transport final : public runtime::transport {
       return fail(errc::invalid_argument,
                   fmt::format("group {}: card {} is not this rank's", group, index));
     DINFER_TRY(const auto kind, choose_wire(members));
-    const meeting here{group, members, index, clock::now() + deadline, options_.own};
+    const meeting here{
+        group, members, index, {clock::now() + limit.deadline, limit.aborted}, options_.own};
     DINFER_TRY(auto mesh, meet(here, kind));
     std::vector<std::string> places;
     for (const auto& one : members) places.push_back(member_place(one));

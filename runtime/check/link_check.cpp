@@ -125,7 +125,7 @@ result<std::string> link_check::check(std::span<const std::string> cards, millis
     const auto now = [] { return std::chrono::system_clock::now().time_since_epoch(); };
     found_.clock_ns = std::chrono::nanoseconds(now()).count();
     if (cards.size() < 2) return encode(found_);
-    DINFER_TRY(const auto all, wires_->join("check", cards, options_.layout.rank, deadline));
+    DINFER_TRY(const auto all, wires_->join("check", cards, options_.layout.rank, {deadline}));
     all->reset(1);
     found_.clock_ns = std::chrono::nanoseconds(now()).count();
     try_all(*all, cards);
@@ -182,7 +182,7 @@ link_check::group link_check::join(const std::string& id, const std::vector<std:
   std::vector<std::string> theirs;
   for (const auto rank : ranks) theirs.push_back(cards[static_cast<std::size_t>(rank)]);
   auto made =
-      wires_->join(fmt::format("check {}", fmt::join(ranks, "-")), theirs, index, joining());
+      wires_->join(fmt::format("check {}", fmt::join(ranks, "-")), theirs, index, {joining()});
   if (!made) throw device_error(made.error().code, made.error().message);
   return std::move(*made);
 }

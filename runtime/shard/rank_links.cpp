@@ -14,6 +14,7 @@ namespace dinfer::runtime {
 using kernels::device_error;
 
 result<std::string> rank_links::card() {
+  aborted_ = false;  // here, so that an abort between this and join() is not lost
   rank_card own;
   try {  // a group is founded by the card of its first member
     if (tp_size_ > 1 && tp_rank_ == 0) own.stage_group = device_->make_group_id();
@@ -37,14 +38,14 @@ result<rank_links::group> rank_links::meet(const place& at, std::chrono::millise
     return fail(errc::invalid_argument, fmt::format("rank {}: {} ranks in {}, but no transport",
                                                     rank_, at.cards.size(), at.name));
   }
-  return wires_->join(at.name, at.cards, at.index, deadline);
+  return wires_->join(at.name, at.cards, at.index, {deadline, &aborted_});
 }
 
 // Its devices.
 rank_links::group rank_links::join_devices(const std::string& id, const place& at,
                                            bool neighbours) {
   return device_->join_group(
-      {id, at.index, static_cast<std::int32_t>(at.cards.size()), neighbours, timeout_});
+      {id, at.index, static_cast<std::int32_t>(at.cards.size()), neighbours, timeout_, &aborted_});
 }
 
 result<void> rank_links::join(std::span<const std::string> cards,
@@ -54,7 +55,6 @@ result<void> rank_links::join(std::span<const std::string> cards,
     return fail(errc::mismatch, fmt::format("rank {}: {} cards for {} stages of {} ranks", rank_,
                                             cards.size(), stages_, tp_size_));
   }
-  aborted_ = false;
   group met, tp, pipe, returns;  // the old ones go without the lock: NCCL's takes its time
   {
     const std::lock_guard lock(mutex_);
@@ -102,6 +102,7 @@ result<void> rank_links::join_all(std::span<const std::string> cards,
   tp_ = std::move(tp);
   pipe_ = std::move(pipe);
   returns_ = std::move(returns);
+  if (aborted_) return fail(errc::cancelled, fmt::format("rank {}: joining was aborted", rank_));
   return {};
 }
 

@@ -39,7 +39,8 @@ class rank_links {
 
   // Serves one join().
   result<std::string> card();
-  // Leaves all groups and joins them anew. `cards[rank]` of the whole cluster.
+  // Leaves all groups and joins them anew. `cards[rank]` of the whole cluster. An abort() after
+  // card() ends it: cancelled.
   result<void> join(std::span<const std::string> cards, std::chrono::milliseconds deadline);
   // Forgets what is in flight; the peers meet. Throws device_error.
   void reset(std::uint32_t epoch);

@@ -3,6 +3,7 @@
 #include "actors/child_keeper.hpp"
 #include "tests/actors/child_process.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/patience.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 #include <condition_variable>
@@ -16,7 +17,7 @@ namespace {
 using std::chrono::milliseconds;
 using strings = std::vector<std::string>;
 
-constexpr milliseconds patience{20'000};
+const auto patience = dinfer::tests::patient(milliseconds(20'000));
 
 // Collects what a keeper tells.
 class ends {
@@ -102,6 +103,18 @@ TEST_CASE("stopping asks first, and kills who does not end") {
   keeper.stop(milliseconds(300));
   CHECK(std::chrono::steady_clock::now() - begin < patience);
   CHECK(told.wait_for(0).empty());  // who was asked to end is not told of
+}
+
+TEST_CASE("what a child has started does not outlive it") {
+  const dinfer::tests::temporary_folder folder;
+  const auto file = folder.path("started");
+  const auto begin = std::chrono::steady_clock::now();
+  ends told;
+  child_keeper keeper({shell("sleep 1000 & echo > " + file + "; wait")}, told.sink());
+  while (!std::ifstream(file) && std::chrono::steady_clock::now() < begin + patience)
+    ::usleep(1000);
+  keeper.stop(milliseconds(100));
+  CHECK(std::chrono::steady_clock::now() - begin < patience);
 }
 
 TEST_CASE("children end with the process that keeps them", "[slow]") {

@@ -6,6 +6,7 @@
 #include "dinfer/caf.hpp"
 #include "tests/actors/child_process.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/patience.hpp"
 
 #include <caf/all.hpp>
 #include <caf/io/all.hpp>
@@ -27,7 +28,7 @@ namespace {
 using Catch::Matchers::Contains;
 using clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
-constexpr milliseconds patience{20'000};
+const auto patience = dinfer::tests::patient(milliseconds(20'000));
 constexpr milliseconds step{2};
 
 struct host_config : caf::actor_system_config {

@@ -4,10 +4,8 @@
 #include "dinfer/version.hpp"
 #include "tests/actors/child_process.hpp"
 #include "tests/support/catch.hpp"
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
+#include "tests/support/free_port.hpp"
+#include "tests/support/patience.hpp"
 
 #include <memory>
 
@@ -15,22 +13,12 @@ namespace dinfer::actors::tests {
 namespace {
 
 using Catch::Matchers::Contains;
+using dinfer::tests::free_port;
 using std::chrono::milliseconds;
 using strings = std::vector<std::string>;
 
-constexpr milliseconds patience{20'000};  // for what has no limit of its own
-
-std::uint16_t free_port() {
-  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address);
-  socklen_t size = sizeof address;
-  ::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  ::close(fd);
-  return ntohs(address.sin_port);
-}
+const auto patience =
+    dinfer::tests::patient(milliseconds(20'000));  // for what has no limit of its own
 
 class cluster {
  public:
@@ -122,7 +110,8 @@ TEST_CASE("streams end with an error soon after a node is killed, and start over
   auto third = c.start(2);
   REQUIRE(first->expect("streaming", patience));
   third->signal(SIGKILL);
-  REQUIRE(first->expect("state 3 starting over: node c (rank 2) is lost", milliseconds(1000)));
+  REQUIRE(first->expect("state 3 starting over: node c (rank 2) is lost",
+                        dinfer::tests::patient(milliseconds(1000))));
   CHECK(until_all_ended(*first, "node c").count() < 2500);  // 1.5 s, and a busy machine
   auto again = c.start(2);
   INFO(first->seen());
@@ -151,7 +140,7 @@ TEST_CASE("nodes end when the first one is killed", "[slow]") {
   INFO(first->seen() << second->seen());
   REQUIRE(streaming);
   first->signal(SIGKILL);
-  CHECK(second->wait(milliseconds(3000)) == 5);
+  CHECK(second->wait(dinfer::tests::patient(milliseconds(3000))) == 5);
   CHECK_THAT(second->seen(), Contains("node a, the first one, is lost"));
 }
 

@@ -163,6 +163,7 @@ int run(arguments args) {
   }
   const int code = node.wait();
   line("exit " + std::to_string(code) + " " + node.reason());
+  if (!node.stop()) std::_Exit(code);  // threads that are left behind outlive static data
   return code;
 }
 

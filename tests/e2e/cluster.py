@@ -16,7 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARIES = pathlib.Path(os.environ.get("DINFER_BIN", ROOT / "build/release/bin"))
 MODEL = os.environ.get("DINFER_TEST_MODEL", str(ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"))
 GOLDEN = json.loads((ROOT / "tests/golden/smollm2_greedy.json").read_text())["prompts"]
-START_SECONDS = 120
+SLOW = int(os.environ.get("DINFER_TEST_SLOW", "1"))  # instrumented code takes that many times as long
+START_SECONDS = 120 * SLOW
 
 
 def free_port(address="127.0.0.1"):
@@ -86,7 +87,7 @@ class Cluster:
             time.sleep(0.05)
         raise AssertionError(f"not ready in {seconds} s\n{self.log()}")
 
-    def request(self, path, body=None, headers=None, timeout=120):
+    def request(self, path, body=None, headers=None, timeout=120 * SLOW):
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json", **(headers or {})})
         try:
@@ -96,7 +97,7 @@ class Cluster:
             return e.code, e.read().decode()
 
     def get(self, path):
-        return self.request(path, timeout=5)
+        return self.request(path, timeout=5 * SLOW)
 
     def post(self, path, body, **keys):
         status, text = self.request(path, body, **keys)
@@ -110,7 +111,7 @@ class Cluster:
         assert values, f"no metric {name}"
         return sum(values)
 
-    def stop(self, seconds=40):
+    def stop(self, seconds=40 * SLOW):
         """SIGTERM to all; every process must end with 0."""
         for p in self.processes:
             if p.poll() is None:

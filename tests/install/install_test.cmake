@@ -1,5 +1,6 @@
-# Installs the build into a folder, then configures, builds and runs a project that knows only that folder.
-# cmake -DBUILD=... -DSOURCE=... -DMODEL=... -P install_test.cmake
+# Installs the build into a folder, then configures, builds and runs a project that knows only that folder, with the static
+# libraries and with the shared ones.
+# cmake -DBUILD=... -DSOURCE=... -P install_test.cmake
 function(must)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE out)
   if(code)
@@ -10,13 +11,34 @@ endfunction()
 set(room ${BUILD}/install_test)
 file(REMOVE_RECURSE ${room})
 must(${CMAKE_COMMAND} --install ${BUILD} --prefix ${room}/root)
-must(${CMAKE_COMMAND} -S ${SOURCE}/tests/install -B ${room}/build -G Ninja -DCMAKE_PREFIX_PATH=${room}/root
-  -DCMAKE_BUILD_TYPE=Release -DEXAMPLES=${SOURCE}/examples)
-must(${CMAKE_COMMAND} --build ${room}/build)
-foreach(program generate caf_stream)
-  must(${room}/build/${program} $ENV{DINFER_TEST_MODEL} "The capital of France is")
-  if(NOT out MATCHES "Paris")
-    message(FATAL_ERROR "the installed engine says to ${program}: ${out}")
+
+foreach(shared OFF ON)
+  set(stranger ${room}/shared_${shared})
+  must(${CMAKE_COMMAND} -S ${SOURCE}/tests/install -B ${stranger} -G Ninja -DCMAKE_PREFIX_PATH=${room}/root
+    -DCMAKE_BUILD_TYPE=Release -DEXAMPLES=${SOURCE}/examples -DBUILD_SHARED_LIBS=${shared})
+  must(${CMAKE_COMMAND} --build ${stranger})
+  foreach(program generate caf_stream)
+    must(${stranger}/${program} $ENV{DINFER_TEST_MODEL} "The capital of France is")
+    if(NOT out MATCHES "Paris")
+      message(FATAL_ERROR "the installed engine (shared libraries: ${shared}) says to ${program}: ${out}")
+    endif()
+    must(readelf -d ${stranger}/${program})
+    string(REGEX MATCH "Shared library: .libdinfer(_caf)?\\.so\\.[0-9]+\\.[0-9]+\\]" linked "${out}")
+    if(shared AND NOT linked OR linked AND NOT shared)
+      message(FATAL_ERROR "${program} (shared libraries: ${shared}) needs\n${out}")
+    endif()
+  endforeach()
+endforeach()
+
+# What the shared libraries export of dinfer is what the installed headers mark, and nothing of the rooms.
+file(GLOB libraries ${room}/root/lib*/libdinfer.so ${room}/root/lib*/libdinfer_caf.so ${room}/root/lib*/*/libdinfer*.so)
+if(NOT libraries)
+  message(FATAL_ERROR "no shared library was installed in ${room}/root")
+endif()
+foreach(library ${libraries})
+  must(nm -DC --defined-only ${library})
+  if(NOT out MATCHES " T dinfer::engine::open" OR out MATCHES " [TVDBR] dinfer::(kernels|runtime|net|actors)::[^\n]*")
+    message(FATAL_ERROR "${library} exports ${CMAKE_MATCH_0}; or lacks dinfer::engine")
   endif()
 endforeach()
 foreach(file bash-completion/completions/dinfer zsh/site-functions/_dinfer-node fish/vendor_completions.d/dinfer.fish

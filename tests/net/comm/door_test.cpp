@@ -109,8 +109,8 @@ TEST_CASE("a crowd of strangers does not keep a group from meeting", "[comm]") {
   const auto card = net::read_card(cards[0]);
   std::vector<net::stream> crowd;
   for (int i = 0; i < 100; ++i) crowd.push_back(stranger(*card));
-  std::thread late([&] { CHECK(other->join("g", cards, 1, 8000ms)); });
-  CHECK(one->join("g", cards, 0, 8000ms));
+  std::thread late([&] { CHECK(other->join("g", cards, 1, {8000ms})); });
+  CHECK(one->join("g", cards, 0, {8000ms}));
   late.join();
 }
 

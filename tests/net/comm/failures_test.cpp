@@ -85,13 +85,13 @@ TEST_CASE("a member that never comes is named by join", "[comm]") {
   const auto options = on.of(2, 1000ms);
   const auto one = rank_transport(options, 0), other = rank_transport(options, 1);
   const std::vector<std::string> cards{*one->card(), *other->card()};
-  const auto early = one->join("g", cards, 0, 100ms);
+  const auto early = one->join("g", cards, 0, {100ms});
   REQUIRE_FALSE(early);
   CHECK(early.error().code == errc::timeout);
   CHECK(early.error().message.find("rank 1 (n1 at 127.0.0.") != std::string::npos);
   // Both may meet later, the failed attempt notwithstanding.
-  std::thread late([&] { REQUIRE(other->join("g", cards, 1, 5000ms)); });
-  const auto met = one->join("g", cards, 0, 5000ms);
+  std::thread late([&] { REQUIRE(other->join("g", cards, 1, {5000ms})); });
+  const auto met = one->join("g", cards, 0, {5000ms});
   late.join();
   CHECK(met);
 }
@@ -102,7 +102,7 @@ TEST_CASE("a member whose process is gone is named by join at once", "[comm]") {
   const auto one = rank_transport(options, 1);
   const std::vector<std::string> cards{*rank_transport(options, 0)->card(), *one->card()};
   const auto start = clock_type::now();
-  const auto met = one->join("g", cards, 1, 5000ms);
+  const auto met = one->join("g", cards, 1, {5000ms});
   REQUIRE_FALSE(met);
   INFO(met.error().message);
   CHECK(met.error().code == errc::peer_lost);

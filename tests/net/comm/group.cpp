@@ -31,7 +31,7 @@ std::string card_of(runtime::transport& of) {
 std::unique_ptr<kernels::communicator> meet(runtime::transport& own,
                                             const std::vector<std::string>& cards,
                                             std::int32_t rank) {
-  auto made = own.join("g", cards, rank, to_meet);
+  auto made = own.join("g", cards, rank, {to_meet});
   if (!made) throw std::runtime_error(made.error().message);
   return std::move(*made);
 }

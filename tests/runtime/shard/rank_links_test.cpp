@@ -77,7 +77,8 @@ class grouping_device final : public kernels::device {
 
 // All ranks of a grid of stages x tp, each with its links.
 struct grid {
-  grid(std::int32_t stages, std::int32_t tp, bool grouping) {
+  grid(std::int32_t stages, std::int32_t tp, bool grouping,
+       transport_choice choice = transport_choice::automatic) {
     for (std::int32_t rank = 0; rank < stages * tp; ++rank) {
       rank_layout layout;
       layout.rank = rank;
@@ -86,6 +87,7 @@ struct grid {
       net::cpu_transport_options wires;
       wires.name = "n/dev:" + std::to_string(rank);
       wires.timeout = 2s;
+      wires.choice = choice;
       if (grouping) {
         devices.push_back(std::make_unique<grouping_device>(place));
       } else {
@@ -234,6 +236,28 @@ TEST_CASE("an abort wakes whoever waits, and new connections serve again", "[sha
   cards = g.cards();
   CHECK(g.everywhere(2, join) == std::vector<std::string>(2));
   CHECK_NOTHROW(g.links[0]->check());
+}
+
+TEST_CASE("an abort ends joining at once, and all may join anew", "[shard]") {
+  const auto choice =
+      GENERATE(transport_choice::automatic, transport_choice::shared_memory, transport_choice::tcp);
+  const std::size_t here = GENERATE(0U, 1U);  // the other one does not come
+  const auto pause = GENERATE(0ms, 60ms);     // before joining waits, and while it does
+  grid g(1, 2, false, choice);
+  auto cards = g.cards();
+  errc code = errc::none;
+  const auto begin = std::chrono::steady_clock::now();
+  std::thread waiter([&] {
+    if (const auto joined = g.links[here]->join(cards, 60s); !joined) code = joined.error().code;
+  });
+  std::this_thread::sleep_for(pause);
+  g.links[here]->abort();
+  waiter.join();
+  CHECK(code == errc::cancelled);
+  CHECK(std::chrono::steady_clock::now() - begin < 5s);
+  cards = g.cards();
+  const auto join = [&](rank_links& l) { return l.join(cards, 5s); };
+  CHECK(g.everywhere(2, join) == std::vector<std::string>(2));
 }
 
 TEST_CASE("a card of another build is refused", "[shard]") {

@@ -3,10 +3,13 @@
 // waits for all members, and aborting, which waits until no graph holds the group any more. Either
 // may outlive the communicator; what it needs lies in `shared`. NCCL's non-blocking mode would
 // bound joining too, but starts a thread for every single operation.
+//
+// Sums that are not large go through memory of our own (peer_sum.hpp) where all ranks can.
 #include "kernels/cuda/nccl_communicator.hpp"
 
 #include "kernels/cuda/check.hpp"
 #include "kernels/cuda/nccl.hpp"
+#include "kernels/cuda/peer_memory.hpp"
 
 #include <chrono>
 #include <condition_variable>
@@ -33,8 +36,9 @@ struct group_state {
   std::mutex mutex;          // for what follows
   std::condition_variable changed;
   ncclComm_t comm = nullptr;
-  std::string failure;  // of joining
-  bool joined = false;  // or failed to, and then without a communicator
+  std::shared_ptr<peer_memory> peers;  // null: all sums are NCCL's
+  std::string failure;                 // of joining
+  bool joined = false;                 // or failed to, and then without a communicator
   bool given_up = false;
   bool aborted = false;
   bool gone = false;  // NCCL has let go of it
@@ -69,6 +73,43 @@ ncclResult_t greet_neighbours(ncclComm_t comm, const group_place& place) {
   return code == ncclSuccess && !done ? ncclUnhandledCudaError : code;
 }
 
+// An all-gather of what the host has. NCCL must not be called once an abort has taken `comm`, which
+// it does under `enqueue`.
+bool tell_all(group_state& state, ncclComm_t comm, std::int32_t ranks, cudaStream_t stream,
+              const void* mine, void* of_all, std::size_t bytes) {
+  const auto going_on = [&] {
+    const std::lock_guard lock(state.mutex);
+    return state.comm == comm && !state.given_up && !state.aborted;
+  };
+  const std::size_t all = bytes * static_cast<std::size_t>(ranks);
+  void* memory = nullptr;
+  if (cudaMalloc(&memory, bytes + all) != cudaSuccess) return false;
+  auto* in = static_cast<std::byte*>(memory);
+  bool told = cudaMemcpyAsync(in, mine, bytes, cudaMemcpyHostToDevice, stream) == cudaSuccess;
+  if (told) {
+    const std::lock_guard lock(state.enqueue);
+    told = going_on() &&
+           nccl().all_gather(in, in + bytes, bytes, ncclUint8, comm, stream) == ncclSuccess;
+  }
+  told = told &&
+         cudaMemcpyAsync(of_all, in + bytes, all, cudaMemcpyDeviceToHost, stream) == cudaSuccess;
+  told = cudaStreamSynchronize(stream) == cudaSuccess && told && going_on();
+  (void)cudaFree(memory);
+  return told;
+}
+
+std::shared_ptr<peer_memory> meet_peers(group_state& state, ncclComm_t comm, int index,
+                                        const group_place& place) {
+  cudaStream_t stream = nullptr;
+  if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess) return nullptr;
+  auto peers =
+      peer_memory::meet(index, place, [&](const void* mine, void* of_all, std::size_t bytes) {
+        return tell_all(state, comm, place.size, stream, mine, of_all, bytes);
+      });
+  (void)cudaStreamDestroy(stream);
+  return peers;
+}
+
 // Runs on a thread of its own.
 void join(const std::shared_ptr<group_state>& state, int index, const group_place& place) {
   ncclUniqueId id;
@@ -88,15 +129,21 @@ void join(const std::shared_ptr<group_state>& state, int index, const group_plac
     const std::lock_guard lock(state->enqueue);
     code = greet_neighbours(comm, place);
   }
+  std::shared_ptr<peer_memory> peers;
+  if (code == ncclSuccess) peers = meet_peers(*state, comm, index, place);
   {
     const std::lock_guard lock(state->mutex);
     state->joined = true;
     if (code != ncclSuccess) state->failure = nccl_failure("joining", code, nullptr);
     state->changed.notify_all();
-    if (code == ncclSuccess && !state->given_up) return;
-    if (std::exchange(state->comm, nullptr) == nullptr) return;
+    if (code == ncclSuccess && !state->given_up) {
+      state->peers = std::move(peers);
+      return;
+    }
+    comm = std::exchange(state->comm, nullptr);
   }
-  (void)nccl().abort(comm);
+  if (peers) peers->leave(nullptr);  // nothing was launched
+  if (comm != nullptr) (void)nccl().abort(comm);
 }
 
 // Runs on a thread of its own. Kernels that wait for peers end first, then NCCL waits for graphs.
@@ -117,6 +164,7 @@ void start_abort(const std::shared_ptr<group_state>& state, int index) noexcept 
   {
     const std::lock_guard lock(state->mutex);
     if (std::exchange(state->aborted, true)) return;
+    if (state->peers) state->peers->abort();  // NCCL's kernels may come behind
   }
   try {
     std::thread([state, index] { abort_group(state, index); }).detach();
@@ -153,18 +201,31 @@ class nccl_communicator final : public communicator {
         met_(owner.make_event()) {}
   ~nccl_communicator() override {
     abort();
-    std::unique_lock lock(state_->mutex);
-    state_->changed.wait_for(lock, farewell, [this] { return state_->gone; });
+    std::shared_ptr<peer_memory> peers;
+    {
+      std::unique_lock lock(state_->mutex);
+      state_->changed.wait_for(lock, farewell, [this] { return state_->gone; });
+      peers = std::move(state_->peers);
+    }
+    if (peers) peers->leave(stream_);
   }
   nccl_communicator(const nccl_communicator&) = delete;
   nccl_communicator& operator=(const nccl_communicator&) = delete;
 
   std::int32_t rank() const noexcept override { return place_.rank; }
   std::int32_t size() const noexcept override { return place_.size; }
-  std::string_view wires() const noexcept override { return "NCCL"; }
+  std::string_view wires() const noexcept override {
+    return state_->peers ? "peer memory and NCCL" : "NCCL";
+  }
 
   void all_reduce(tensor inout) override {
     const ncclDataType_t type = summable(inout);
+    const sum_way way = way_of(inout.bytes());
+    if (way != sum_way::nccl) {
+      const std::lock_guard lock(state_->enqueue);
+      (void)usable();
+      return peer_sum(state_->peers->group(), way, inout, stream_);
+    }
     run("all_reduce", [&](ncclComm_t comm) {
       return nccl().all_reduce(inout.data, inout.data, count_of(inout), type, ncclSum, comm,
                                stream_);
@@ -230,11 +291,34 @@ class nccl_communicator final : public communicator {
   void reset(std::uint32_t) override {
     all_reduce(view(word_.data(), dtype::f32, 1));
     met_->record();
-    met_->wait(place_.deadline);
-    usable();
+    try {
+      met_->wait(place_.deadline);
+    } catch (const device_error& e) {
+      throw device_error(e.code(), e.what(), missing());
+    }
+    (void)usable();
+    if (missing() >= 0)
+      throw device_error(errc::timeout, place_name() + ": a peer came too late", missing());
+  }
+
+  std::int32_t missing() const noexcept override {
+    return state_->peers ? state_->peers->missing() : -1;
+  }
+
+  // See sum_add_norm().
+  bool add_norm(const add_norm_job& job, dtype type) {
+    const std::int64_t bytes = row_bytes(type, job.rows * job.columns);
+    const sum_way way = way_of(bytes);
+    if (way == sum_way::nccl) return false;
+    const std::lock_guard lock(state_->enqueue);
+    (void)usable();
+    return peer_sum_add_norm(state_->peers->group(), way, job, type, stream_);
   }
 
  private:
+  sum_way way_of(std::int64_t bytes) const {
+    return state_->peers ? state_->peers->way_of(bytes) : sum_way::nccl;
+  }
   static void expect(bool holds, const char* what) {
     if (!holds)
       throw device_error(errc::invalid_argument,
@@ -279,6 +363,11 @@ std::string late(const device& owner, const group_place& place) {
 }
 
 }  // namespace
+
+bool sum_add_norm(communicator& group, const add_norm_job& job, dtype type) {
+  auto* ours = dynamic_cast<nccl_communicator*>(&group);
+  return ours != nullptr && ours->add_norm(job, type);
+}
 
 std::unique_ptr<communicator> join_nccl_group(device& owner, cudaStream_t stream, int index,
                                               const group_place& place) {

@@ -3,6 +3,7 @@
 #include "kernels/cuda/ops.hpp"
 
 #include "kernels/cuda/check.hpp"
+#include "kernels/cuda/nccl_communicator.hpp"
 #include "kernels/cuda/pointwise.hpp"
 #include "kernels/cuda/sampler.hpp"
 
@@ -127,7 +128,6 @@ void cuda_ops::embed(const embed_args& args) {
 }
 
 void cuda_ops::add_norm(const add_norm_args& args) {
-  if (args.partial && args.tp != nullptr && args.tp->size() > 1) args.tp->all_reduce(args.partial);
   if (!args.partial && args.norm == nullptr) return;
   add_norm_job job;
   job.rows = args.residual.rows();
@@ -142,6 +142,10 @@ void cuda_ops::add_norm(const add_norm_args& args) {
     job.kind = args.norm->kind;
     job.epsilon = args.norm->epsilon;
     job.normed = args.normed.data;
+  }
+  if (args.partial && args.tp != nullptr && args.tp->size() > 1) {
+    if (sum_add_norm(*args.tp, job, activation_)) return;
+    args.tp->all_reduce(args.partial);
   }
   cuda::add_norm(job, activation_, stream_);
 }

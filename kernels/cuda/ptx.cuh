@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The instructions that have no CUDA C++ spelling: asynchronous copies to shared memory, ldmatrix
-// and the tensor cores' mma (sm_80 and later). Kernels use these words, never asm, so that tests
-// can run them on the host. Included by .cu files alone.
+// The instructions that have no CUDA C++ spelling: asynchronous copies to shared memory, ldmatrix,
+// the tensor cores' mma, memory that several GPUs see (sm_80 and later). Kernels use these words,
+// never asm, so that tests can run them on the host. Included by .cu files alone.
 #pragma once
 
 #include "kernels/cuda/types.cuh"
@@ -75,6 +75,45 @@ __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
   return y;
+}
+
+// 16 bytes that another GPU reads or has written: past every cache that it does not see. Each
+// 4-byte word arrives whole, the four in any order.
+__device__ __forceinline__ uint4 load_system_16(const void* p) {
+  uint4 v;
+  asm volatile("ld.relaxed.sys.global.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ void store_system_16(void* p, const uint4& v) {
+  asm volatile("st.relaxed.sys.global.v4.u32 [%0], {%1, %2, %3, %4};\n" ::"l"(p), "r"(v.x),
+               "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
+}
+__device__ __forceinline__ std::uint32_t load_system(const std::uint32_t* p) {
+  std::uint32_t v;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];\n" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ void store_system(std::uint32_t* p, std::uint32_t v) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;\n" ::"l"(p), "r"(v) : "memory");
+}
+// Who acquires what was released sees what the releasing thread had seen.
+__device__ __forceinline__ std::uint32_t acquire_system(const std::uint32_t* p) {
+  std::uint32_t v;
+  asm volatile("ld.acquire.sys.global.u32 %0, [%1];\n" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+__device__ __forceinline__ void release_system(std::uint32_t* p, std::uint32_t v) {
+  asm volatile("st.release.sys.global.u32 [%0], %1;\n" ::"l"(p), "r"(v) : "memory");
+}
+
+__device__ __forceinline__ std::uint64_t nanoseconds() {
+  std::uint64_t t;
+  asm volatile("mov.u64 %0, %globaltimer;\n" : "=l"(t));
+  return t;
 }
 
 #endif  // on the host these come from tests/support/cuda_on_cpu.hpp

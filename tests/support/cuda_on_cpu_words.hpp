@@ -530,6 +530,19 @@ void mma_16x8x16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t
   tests::cuda_on_cpu::meet_warp(call, &tests::cuda_on_cpu::multiply<T>);
 }
 
+// One launch at a time: what others store is there when a launch begins.
+inline uint4 load_system_16(const void* p) {
+  uint4 v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store_system_16(void* p, const uint4& v) { std::memcpy(p, &v, sizeof v); }
+inline std::uint32_t load_system(const std::uint32_t* p) { return *p; }
+inline void store_system(std::uint32_t* p, std::uint32_t v) { *p = v; }
+inline std::uint32_t acquire_system(const std::uint32_t* p) { return *p; }
+inline void release_system(std::uint32_t* p, std::uint32_t v) { *p = v; }
+inline std::uint64_t nanoseconds() { return static_cast<std::uint64_t>(clock64()); }
+
 inline float exp2_fast(float x) {
   const float y = std::exp2(x);
   return std::fpclassify(y) == FP_SUBNORMAL ? 0.0f : y;

@@ -2,9 +2,8 @@
 // NCCL's own waits know no deadline, so two of its calls have threads of their own: joining, which
 // waits for all members, and aborting, which waits until no graph holds the group any more. Either
 // may outlive the communicator; what it needs lies in `shared`. NCCL's non-blocking mode would
-// bound joining too, but starts a thread for every single operation.
-//
-// Sums that are not large go through memory of our own (peer_sum.hpp) where all ranks can.
+// bound joining too, but starts a thread for every single operation. Sums that are not large go
+// through memory of our own (peer_sum.hpp) where all ranks can.
 #include "kernels/cuda/nccl_communicator.hpp"
 
 #include "kernels/cuda/check.hpp"
@@ -297,8 +296,6 @@ class nccl_communicator final : public communicator {
       throw device_error(e.code(), e.what(), missing());
     }
     (void)usable();
-    if (missing() >= 0)
-      throw device_error(errc::timeout, place_name() + ": a peer came too late", missing());
   }
 
   std::int32_t missing() const noexcept override {
@@ -307,8 +304,7 @@ class nccl_communicator final : public communicator {
 
   // See sum_add_norm().
   bool add_norm(const add_norm_job& job, dtype type) {
-    const std::int64_t bytes = row_bytes(type, job.rows * job.columns);
-    const sum_way way = way_of(bytes);
+    const sum_way way = way_of(row_bytes(type, job.rows * job.columns));
     if (way == sum_way::nccl) return false;
     const std::lock_guard lock(state_->enqueue);
     (void)usable();
@@ -328,6 +324,8 @@ class nccl_communicator final : public communicator {
     const std::lock_guard lock(state_->mutex);
     if (state_->aborted || state_->comm == nullptr)
       throw device_error(errc::cancelled, place_name() + ": NCCL was aborted");
+    if (missing() >= 0)
+      throw device_error(errc::timeout, place_name() + ": a peer came too late", missing());
     return state_->comm;
   }
   std::string place_name() const { return "cuda:" + std::to_string(index_); }

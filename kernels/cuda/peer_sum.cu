@@ -16,15 +16,17 @@ constexpr std::int64_t most_one_shot_blocks = 128;
 
 template <class T, int Ranks>
 __global__ void __launch_bounds__(one_shot_threads)
-    one_shot_kernel(const __grid_constant__ peer_group group, flat<T> x, std::int64_t packs) {
+    one_shot_kernel(const __grid_constant__ peer_group group, flat<T> in_and_out,
+                    std::int64_t packs) {
   const one_shot sum(group);
   if (sum.dead) return;
   const std::int64_t first = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
-  for (std::int64_t i = first; i < packs; i += step) sum.give<Ranks>(i, sendable(x.load(i)));
+  for (std::int64_t i = first; i < packs; i += step)
+    sum.give<Ranks>(i, sendable(in_and_out.load(i)));
   sum.clear_and_turn(packs);
   for (std::int64_t i = first; i < packs; i += step) {
-    x.store(i, sum.take<T, Ranks>(i, sendable(x.load(i))));
+    in_and_out.store(i, sum.take<T, Ranks>(i, sendable(in_and_out.load(i))));
   }
 }
 

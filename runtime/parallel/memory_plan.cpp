@@ -56,9 +56,9 @@ constexpr std::uint64_t gemm_bytes = 96 * mib;         // a library's workspace:
 constexpr std::uint64_t attention_bytes = 32 * mib;    // decoding merges its pieces there
 constexpr std::uint64_t recording_bytes = 1024 * mib;  // model_runner.cpp keeps as much
 constexpr std::uint64_t driver_bytes = 512 * mib;      // a context and its kernels
-constexpr std::uint64_t group_bytes = 512 * mib;       // NCCL's, of each; model_runner.cpp too
-constexpr std::uint64_t slot_bytes = 16 << 10;         // biases, stop tokens, parameters
-constexpr std::uint64_t drawn_row_bytes = 168;         // a token, 20 others and log-probabilities
+constexpr std::uint64_t group_bytes = 512 * mib;  // of each, NCCL's and ours; model_runner.cpp too
+constexpr std::uint64_t slot_bytes = 16 << 10;    // biases, stop tokens, parameters
+constexpr std::uint64_t drawn_row_bytes = 168;    // a token, 20 others and log-probabilities
 
 // Of ranks that draw from parts of the vocabulary: candidates of 1024 rows, and 32 rows of logits
 // as they are sent, received and put together.

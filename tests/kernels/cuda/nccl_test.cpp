@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// NCCL's communicator on two GPUs: sums against sums made on the host, the same bits on both ranks;
-// everything else byte for byte; recorded, aborted, joined anew.
+// NCCL's communicator on two GPUs, with sums of our own (peer_sum_test.cpp has more of those): sums
+// against sums made on the host, the same bits on both ranks; everything else byte for byte;
+// recorded, aborted, joined anew.
 #include "tests/kernels/cuda/gpu_support.hpp"
 
 #include "kernels/communicator.hpp"

@@ -55,9 +55,6 @@ class communicator {
   // Forgets what is in flight and starts over as `epoch`; the ranks meet before it returns. Of an
   // aborted group by net/comm alone.
   virtual void reset(std::uint32_t epoch) = 0;
-  // The peer that the device has waited for until the deadline was near, or -1. What it computed
-  // since means nothing. Any thread.
-  virtual std::int32_t missing() const noexcept { return -1; }
 };
 
 }  // namespace dinfer::kernels

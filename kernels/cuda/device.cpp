@@ -7,6 +7,7 @@
 #include "kernels/cuda/nccl.hpp"
 #include "kernels/cuda/nccl_communicator.hpp"
 #include "kernels/cuda/ops.hpp"
+#include "kernels/cuda/peer_memory.hpp"
 #include "kernels/device_software.hpp"
 
 #include <chrono>
@@ -52,19 +53,28 @@ class cuda_event final : public event {
     const auto begin = clock::now();
     while (true) {
       const cudaError_t state = cudaEventQuery(event_);
-      if (state == cudaSuccess) return;
+      if (state == cudaSuccess) return expect_all_came();
       if (state != cudaErrorNotReady) check(state, "a step on the GPU");
       const auto waited = clock::now() - begin;
       if (waited > deadline) {
-        throw device_error(errc::timeout, "cuda:" + std::to_string(index_) +
-                                              ": the GPU did not finish within " +
-                                              std::to_string(deadline.count()) + " ms");
+        throw device_error(errc::timeout,
+                           "cuda:" + std::to_string(index_) + ": the GPU did not finish within " +
+                               std::to_string(deadline.count()) + " ms",
+                           missing_peer(index_));
       }
       if (waited > busy) std::this_thread::sleep_for(nap);
     }
   }
 
  private:
+  // A kernel that waited too long for a peer may have gone on without.
+  void expect_all_came() const {
+    const std::int32_t peer = missing_peer(index_);
+    if (peer >= 0)
+      throw device_error(errc::timeout, "cuda:" + std::to_string(index_) + ": a peer came too late",
+                         peer);
+  }
+
   int index_;
   cudaStream_t stream_;
   cudaEvent_t event_ = nullptr;

@@ -290,16 +290,8 @@ class nccl_communicator final : public communicator {
   void reset(std::uint32_t) override {
     all_reduce(view(word_.data(), dtype::f32, 1));
     met_->record();
-    try {
-      met_->wait(place_.deadline);
-    } catch (const device_error& e) {
-      throw device_error(e.code(), e.what(), missing());
-    }
+    met_->wait(place_.deadline);
     (void)usable();
-  }
-
-  std::int32_t missing() const noexcept override {
-    return state_->peers ? state_->peers->missing() : -1;
   }
 
   // See sum_add_norm().
@@ -324,8 +316,8 @@ class nccl_communicator final : public communicator {
     const std::lock_guard lock(state_->mutex);
     if (state_->aborted || state_->comm == nullptr)
       throw device_error(errc::cancelled, place_name() + ": NCCL was aborted");
-    if (missing() >= 0)
-      throw device_error(errc::timeout, place_name() + ": a peer came too late", missing());
+    const std::int32_t late = state_->peers ? state_->peers->missing() : -1;
+    if (late >= 0) throw device_error(errc::timeout, place_name() + ": a peer came too late", late);
     return state_->comm;
   }
   std::string place_name() const { return "cuda:" + std::to_string(index_); }

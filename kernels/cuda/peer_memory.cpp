@@ -32,6 +32,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 namespace dinfer::kernels::cuda {
 
@@ -112,7 +113,24 @@ bool drained(cudaStream_t stream) {
 
 std::mutex parking_mutex;
 
+// Those that kernels may wait in.
+struct live_groups {
+  std::mutex mutex;
+  std::vector<std::pair<int, const peer_memory*>> all;  // by GPU
+};
+live_groups& live() {
+  static live_groups groups;
+  return groups;
+}
+
 }  // namespace
+
+std::int32_t missing_peer(int index) noexcept {
+  const std::lock_guard lock(live().mutex);
+  for (const auto& [gpu, group] : live().all)
+    if (gpu == index && group->missing() >= 0) return group->missing();
+  return -1;
+}
 
 process_name this_process() { return {getpid(), start_of(getpid())}; }
 
@@ -204,8 +222,8 @@ peer_memory::greeting peer_memory::introduce() {
   try {
     prepare();
     out.memory = group_.memory[group_.rank];
-    check(cudaIpcGetMemHandle(&out.handle, out.memory), "sharing memory");
-  } catch (const device_error&) {  // then sums are NCCL's
+    (void)succeeded(cudaIpcGetMemHandle(&out.handle, out.memory));  // one process does without
+  } catch (const device_error&) {                                   // then sums are NCCL's
     out.wish = unwilling;
   }
   return out;
@@ -246,12 +264,20 @@ std::shared_ptr<peer_memory> peer_memory::meet(int index, const group_place& pla
   std::vector<std::uint8_t> of_all(all.size());
   made->shared_ = reached == 1;  // whoever hears this of all may begin
   if (!tell(&reached, of_all.data(), 1)) return nullptr;
-  if (std::count(of_all.begin(), of_all.end(), 1) == place.size) return made;
-  made->shared_ = false;
-  return nullptr;
+  if (std::count(of_all.begin(), of_all.end(), 1) < place.size) {
+    made->shared_ = false;
+    return nullptr;
+  }
+  const std::lock_guard lock(live().mutex);
+  live().all.emplace_back(index, made.get());
+  return made;
 }
 
 peer_memory::~peer_memory() {
+  {
+    const std::lock_guard lock(live().mutex);
+    std::erase(live().all, std::pair<int, const peer_memory*>(index_, this));
+  }
   (void)cudaSetDevice(index_);
   if (shared_ && !left_) return;  // something may yet be written, by us or to us
   for (const peer& one : peers_) {
@@ -275,6 +301,7 @@ void peer_memory::abort() noexcept {
 }
 
 std::int32_t peer_memory::missing() const noexcept {
+  if (std::atomic_ref(group_.notes->aborted).load(std::memory_order_acquire) != 0) return -1;
   const auto noted = std::atomic_ref(group_.notes->missing).load(std::memory_order_acquire);
   return static_cast<std::int32_t>(noted) - 1;
 }

@@ -44,7 +44,8 @@ class peer_memory {
 
   // Kernels that wait for peers end, some milliseconds later.
   void abort() noexcept;
-  // The rank that a kernel has waited for too long, or -1.
+  // The rank that a kernel has waited for too long, or -1; -1 once the group was aborted. What was
+  // computed since means nothing.
   std::int32_t missing() const noexcept;
   // After abort(): waits, in bounds, until the kernels in `stream` have ended, and tells the peers.
   void leave(cudaStream_t stream) noexcept;
@@ -71,5 +72,8 @@ class peer_memory {
   bool shared_ = false;      // peers may write to this memory
   bool left_ = false;
 };
+
+// missing() of the groups of GPU `index`, for whoever waits for that GPU. Any thread.
+std::int32_t missing_peer(int index) noexcept;
 
 }  // namespace dinfer::kernels::cuda

@@ -150,20 +150,15 @@ void rank_links::take_tokens(kernels::tensor tokens) {
   in_lane([&] { returns_->recv(tokens, stages_ - 1); });
 }
 
-std::int32_t rank_links::missing() const noexcept { return tp_ ? tp_->missing() : -1; }
-
 void rank_links::check() const {
   if (aborted_) throw device_error(errc::cancelled, "the group was aborted");
-  if (missing() >= 0)
-    throw device_error(errc::timeout, "a rank of the stage came too late", missing());
 }
 
 error rank_links::located(const device_error& failure) const {
   std::string text =
       fmt::format("rank {} (stage {}, tp rank {}): {}", rank_, stage_, tp_rank_, failure.what());
-  std::int32_t peer = failure.peer();
-  if (peer < 0 && failure.code() == errc::timeout) peer = missing();
-  if (peer >= 0) text += fmt::format("; waited for rank {}", stage_ * tp_size_ + peer);
+  if (failure.peer() >= 0)
+    text += fmt::format("; waited for rank {}", stage_ * tp_size_ + failure.peer());
   return {failure.code(), std::move(text), {}};
 }
 

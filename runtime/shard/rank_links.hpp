@@ -55,8 +55,8 @@ class rank_links {
   void return_tokens(kernels::tensor tokens);
   void take_tokens(kernels::tensor tokens);
 
-  // Throws device_error{cancelled} once abort() was called, and timeout when a peer of the stage
-  // came too late: what the device has computed since means nothing. Any thread.
+  // Throws device_error{cancelled} once abort() was called: what the device has computed since
+  // means nothing. Any thread.
   void check() const;
   // A device's or collective's failure with the ranks concerned. Any thread.
   error located(const kernels::device_error& failure) const;
@@ -73,7 +73,6 @@ class rank_links {
   group join_devices(const std::string& id, const place& at, bool neighbours);
   template <class Work>
   void in_lane(Work work) const;
-  std::int32_t missing() const noexcept;  // of the stage
 
   kernels::device* device_;
   std::int32_t rank_, stage_, stages_, tp_rank_, tp_size_;

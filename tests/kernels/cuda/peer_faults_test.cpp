@@ -29,8 +29,10 @@ void check_sum(gpu_ranks& group, std::int64_t n) {
   std::vector<device_tensor> x;
   for (std::int32_t i = 0; i < group.size(); ++i) x.push_back(ones(group.device(i), n));
   group.run_and_wait([&](device&, std::int32_t i) { group.rank(i).all_reduce(x[at(i)]); });
-  const std::vector<float> right(static_cast<std::size_t>(n), static_cast<float>(group.size()));
-  for (const auto& one : x) CHECK(one.values() == right);
+  for (const auto& one : x) {
+    const auto values = one.values();
+    CHECK(std::count(values.begin(), values.end(), static_cast<float>(group.size())) == n);
+  }
 }
 
 }  // namespace
@@ -78,7 +80,7 @@ TEST_CASE(
 
 TEST_CASE("a rank that does not come to a sum is named within the deadline", "[gpu][gpus][peers]") {
   if (!two_gpus()) return;
-  gpu_ranks group(group_sizes().back(), dtype::f32, 3s);
+  gpu_ranks group(group_sizes().back(), dtype::f32, 8s);  // of joining, too
   const std::int32_t absent = group.size() - 1;
   std::vector<std::string> said(at(group.size()));
   std::vector<std::int32_t> missing(said.size(), -1);
@@ -91,7 +93,7 @@ TEST_CASE("a rank that does not come to a sum is named within the deadline", "[g
       if (e.code() == errc::timeout) said[at(i)] = e.what();
       missing[at(i)] = e.peer();
     }
-    if (steady::now() - begin > 4s) said[at(i)] = "late";
+    if (steady::now() - begin > 9s) said[at(i)] = "late";
   });
   for (std::int32_t i = 0; i < absent; ++i) {
     CHECK_THAT(said[at(i)], Catch::Contains("cuda:" + std::to_string(i)));

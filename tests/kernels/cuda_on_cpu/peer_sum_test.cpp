@@ -170,6 +170,61 @@ TEST_CASE("NaN of every kind, infinity and signed zeros come through peers' sums
   }
 }
 
+TEST_CASE("a sum with its norm in one kernel has the bits of add_norm behind the sum") {
+  auto random = seeded(62);
+  for (const std::int32_t ranks : {2, 4, 7}) {
+    for (const auto type : activation_types()) {
+      for (const auto kind : {norm_kind::rms, norm_kind::layer}) {
+        const std::int64_t rows = 3, columns = 8 * (1 + random.below(700));
+        CAPTURE(ranks, info(type).name, kind == norm_kind::layer, columns);
+        ranks_of_host host(ranks);
+        const auto cpu = open_cpu(1);
+        const auto residual = rounded(random.floats(rows * columns), type);
+        const auto gain = random.floats(columns), bias = random.floats(columns);
+        std::vector<std::vector<float>> in;
+        std::vector<device_tensor> x;
+        for (std::int32_t q = 0; q < ranks; ++q) {
+          in.push_back(rounded(random.floats(rows * columns, -2, 2), type));
+          x.push_back(filled(*cpu, type, in.back(), rows, columns));
+        }
+        // Everybody else has given, so that the first rank does not wait.
+        with_type(type, [&](auto zero) {
+          using T = decltype(zero);
+          const std::int64_t packs = rows * columns / pack<T>::count;
+          for (std::size_t q = 1; q < x.size(); ++q) {
+            const flat<T> all{static_cast<T*>(x[q].data()), rows * columns, true};
+            launch(give<T, most_peers>, dim3(2), dim3(threads), 0, nullptr, host.groups[q], all,
+                   packs);
+          }
+        });
+        const auto g = filled(*cpu, dtype::f32, gain, columns);
+        const auto b = filled(*cpu, dtype::f32, bias, columns);
+        const auto sum = filled(*cpu, type, right_sum(in, type), rows, columns);
+        const auto normed = [&](bool fused) {
+          const auto own = filled(*cpu, type, residual, rows, columns);
+          const auto out = poisoned(*cpu, type, rows, columns);
+          add_norm_job job;
+          job.partial = fused ? x[0].data() : sum.data();
+          job.residual = own.data();
+          job.gain = static_cast<const float*>(g.data());
+          job.bias = kind == norm_kind::layer ? static_cast<const float*>(b.data()) : nullptr;
+          job.normed = out.data();
+          job.kind = kind;
+          job.epsilon = 1e-5F;
+          job.rows = rows, job.columns = columns;
+          if (fused) {
+            REQUIRE(peer_sum_add_norm(host.groups[0], sum_way::one_shot, job, type, nullptr));
+          } else {
+            add_norm(job, type, nullptr);
+          }
+          return std::pair(own.bytes(), out.bytes());
+        };
+        REQUIRE(normed(true) == normed(false));
+      }
+    }
+  }
+}
+
 TEST_CASE("a kernel that waits for a peer in vain names it, and ends when the host aborts") {
   for (const bool aborted : {true, false}) {
     ranks_of_host host(3);

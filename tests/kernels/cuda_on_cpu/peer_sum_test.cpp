@@ -175,7 +175,7 @@ TEST_CASE("a sum with its norm in one kernel has the bits of add_norm behind the
   for (const std::int32_t ranks : {2, 4, 7}) {
     for (const auto type : activation_types()) {
       for (const auto kind : {norm_kind::rms, norm_kind::layer}) {
-        const std::int64_t rows = 3, columns = 8 * (1 + random.below(700));
+        const std::int64_t rows = 3, columns = 8 * (1 + random.below(500));
         CAPTURE(ranks, info(type).name, kind == norm_kind::layer, columns);
         ranks_of_host host(ranks);
         const auto cpu = open_cpu(1);

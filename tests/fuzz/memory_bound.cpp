@@ -21,7 +21,11 @@
 #endif
 
 #if defined(DINFER_FUZZ_ASAN)
-#include <sanitizer/allocator_interface.h>
+// Of <sanitizer/allocator_interface.h>, which GCC has the library of without the header.
+extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void*,
+                                                                           std::size_t),
+                                                         void (*on_free)(const volatile void*));
+extern "C" std::size_t __sanitizer_get_allocated_size(const volatile void*);
 #endif
 
 namespace dinfer::fuzz {
@@ -58,8 +62,7 @@ void released(std::uint64_t size) noexcept {
 #if defined(DINFER_FUZZ_ASAN)
 void on_malloc(const volatile void*, std::size_t size) { taken(size, size); }
 void on_free(const volatile void* memory) {
-  if (memory != nullptr && count.armed)
-    released(__sanitizer_get_allocated_size(const_cast<const void*>(memory)));
+  if (memory != nullptr && count.armed) released(__sanitizer_get_allocated_size(memory));
 }
 const int hooked = __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free);
 #endif

@@ -98,6 +98,7 @@ struct device_traits {
   bool host_memory = false;               // device pointers may be read by the host
   bool asynchronous = false;              // calls return before the work is done
   bool graphs = false;                    // begin_capture works
+  bool fp8 = false;                       // prepare_options::fp8 works
   dtype activation = dtype::f32;          // of activations and KV pages
 };
 

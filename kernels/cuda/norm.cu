@@ -2,8 +2,8 @@
 // add_norm: one block a row, which stays in registers from the addition to the norm, so that every
 // element is read once and written once. Threads, and with them the order of sums, follow from the
 // row's width alone.
+#include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/pointwise.hpp"
-#include "kernels/cuda/rows.cuh"
 
 namespace dinfer::kernels::cuda {
 
@@ -109,7 +109,12 @@ __global__ void __launch_bounds__(Packs == 1 ? most_threads / 2 : most_threads)
       own.x[i].v[e] = from_float<T>(rounded * gain[i][e] + bias[e]);
     }
   }
-  own.template store<Whole>(static_cast<T*>(job.normed) + row, columns);
+  if (job.normed_scales == nullptr) {
+    own.template store<Whole>(static_cast<T*>(job.normed) + row, columns);
+  } else {
+    store_f8_row(own.x, columns, static_cast<std::uint8_t*>(job.normed) + row,
+                 job.normed_scales + blockIdx.x, reinterpret_cast<std::uint32_t*>(space));
+  }
 }
 
 template <class T, int Packs>

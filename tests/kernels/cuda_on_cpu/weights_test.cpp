@@ -109,8 +109,8 @@ TEST_CASE("matrices are stacked, columns cut out, whatever was stored") {
       const stored_matrix a(stored, 20, width, random), b(stored, 7, width, random);
       const std::int64_t end = begin + 64;
       const std::vector<weight_slice> slices{part(a, 3, 19, begin, end), part(b, 0, 7, begin, end)};
-      const auto w = l.uploader.prepare(slices, weight_role::matrix);
-      const auto whole = l.uploader.prepare({&slices[1], 1}, weight_role::embedding);
+      const auto w = l.uploader.prepare(slices, weight_role::matrix, {});
+      const auto whole = l.uploader.prepare({&slices[1], 1}, weight_role::embedding, {});
       l.uploader.finish();
       CHECK(w->rows() == 23);
       CHECK(w->columns() == 64);
@@ -134,7 +134,7 @@ TEST_CASE("gates and ups alternate in groups of eight, filled up with zeros") {
       loader l(dtype::bf16);
       const stored_matrix gate(stored, f, 64, random), up(stored, f, 64, random);
       const std::vector<weight_slice> slices{gate.slice(), up.slice()};
-      const auto w = l.uploader.prepare(slices, weight_role::gate_up);
+      const auto w = l.uploader.prepare(slices, weight_role::gate_up, {});
       l.uploader.finish();
       const std::int64_t padded = (f + 7) / 8 * 16;
       CHECK(w->rows() == 2 * f);
@@ -156,7 +156,7 @@ TEST_CASE("vectors are f32, made-up slices are made up, and empty ones are nothi
   loader l(dtype::f16);
   const stored_matrix a(dtype::bf16, 1, 77, random), b(dtype::f32, 2, 5, random);
   const std::vector<weight_slice> vectors{a.slice(), b.slice()};
-  const auto v = l.uploader.prepare(vectors, weight_role::vector);
+  const auto v = l.uploader.prepare(vectors, weight_role::vector, {});
   weight_slice made;
   made.stored_columns = 100;
   made.row_begin = 4;
@@ -164,9 +164,9 @@ TEST_CASE("vectors are f32, made-up slices are made up, and empty ones are nothi
   made.column_begin = 20;
   made.column_end = 90;
   made.made_up = {5, 0x1p-8F, 0};
-  const auto m = l.uploader.prepare({&made, 1}, weight_role::matrix);
+  const auto m = l.uploader.prepare({&made, 1}, weight_role::matrix, {});
   made.row_end = 4;
-  const auto none = l.uploader.prepare({&made, 1}, weight_role::matrix);
+  const auto none = l.uploader.prepare({&made, 1}, weight_role::matrix, {});
   l.uploader.finish();
   auto right = a.expanded();
   const auto rest = b.expanded();
@@ -191,9 +191,9 @@ TEST_CASE("weights larger than one upload come in pieces, and rows longer than o
   const stored_matrix tall(dtype::f32, 3000, 2048, random);              // 24 MB
   const stored_matrix wide(dtype::f32, 2, 5 * 1024 * 1024 + 3, random);  // 20 MB a row
   const auto cut = part(tall, 1, 3000, 8, 2048);
-  const auto a = l.uploader.prepare({&cut, 1}, weight_role::matrix);
+  const auto a = l.uploader.prepare({&cut, 1}, weight_role::matrix, {});
   const auto slice = wide.slice();
-  const auto b = l.uploader.prepare({&slice, 1}, weight_role::vector);
+  const auto b = l.uploader.prepare({&slice, 1}, weight_role::vector, {});
   l.uploader.finish();
   CHECK(contents(*a) == expanded(tall, cut));
   CHECK(contents(*b) == wide.expanded());
@@ -207,11 +207,11 @@ TEST_CASE("a failure on the way is told once, by the next call, and leaves nothi
     {
       loader l(dtype::bf16);
       failing = good;
-      const auto w = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+      const auto w = l.uploader.prepare({&slice, 1}, weight_role::matrix, {});
       CHECK_THROWS_AS(l.uploader.finish(), device_error);
       failing = -1;
       CHECK_NOTHROW(l.uploader.finish());
-      const auto again = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+      const auto again = l.uploader.prepare({&slice, 1}, weight_role::matrix, {});
       CHECK_NOTHROW(l.uploader.finish());
       check_same("again", contents(*again), rounded(m.expanded(), dtype::bf16), 256);
     }
@@ -225,9 +225,9 @@ TEST_CASE("weights may go before they are there") {
   const auto slice = m.slice();
   loader l(dtype::bf16);
   for (int i = 0; i < 5; ++i) {
-    const auto dropped = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+    const auto dropped = l.uploader.prepare({&slice, 1}, weight_role::matrix, {});
   }
-  const auto kept = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+  const auto kept = l.uploader.prepare({&slice, 1}, weight_role::matrix, {});
   l.uploader.finish();
   check_same("kept", contents(*kept), rounded(m.expanded(), dtype::bf16), 2048);
   CHECK(allocations == 0);

@@ -2,6 +2,7 @@
 // What follows a matrix product that could not do it itself: bias and activation, and the gate of
 // SwiGLU.
 #include "kernels/cuda/fp8.cuh"
+#include "kernels/cuda/overlap.cuh"
 #include "kernels/cuda/pointwise.hpp"
 
 namespace dinfer::kernels::cuda {
@@ -78,6 +79,7 @@ __global__ void __launch_bounds__(256) gate_kernel(gate_job job) {
 template <class T, int Packs>
 __global__ void __launch_bounds__(1024) gate_f8_kernel(gate_job job) {
   DINFER_SHARED(std::uint32_t, space);
+  let_next_begin();
   const auto columns = static_cast<int>(job.columns);
   const std::int64_t row = blockIdx.x;
   const T* in = static_cast<const T*>(job.gate_up) + row * 2 * job.columns;

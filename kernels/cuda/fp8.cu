@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // quantise: a block a row, which is read once.
 #include "kernels/cuda/fp8.cuh"
+#include "kernels/cuda/overlap.cuh"
 
 namespace dinfer::kernels::cuda {
 
@@ -9,6 +10,7 @@ namespace {
 template <class T, int Packs>
 __global__ void __launch_bounds__(1024) quantise_kernel(quantise_job job) {
   DINFER_SHARED(std::uint32_t, space);
+  let_next_begin();
   const auto columns = static_cast<int>(job.columns);
   const std::int64_t row = blockIdx.x;
   const T* in = static_cast<const T*>(job.x) + row * job.columns;

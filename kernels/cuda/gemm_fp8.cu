@@ -11,6 +11,7 @@
 // + 1, 2t + 8 and 2t + 9 of step s.
 #include "kernels/cuda/gemm_fp8.hpp"
 
+#include "kernels/cuda/overlap.cuh"
 #include "kernels/cuda/ptx.cuh"
 
 #include <cuda_fp8.h>
@@ -31,38 +32,52 @@ struct fp8_args {
   std::int32_t rows, k_words, spans;
 };
 
-// Of one span. `Eights`: rows of x, in eights.
-template <int Eights>
-struct fragments {
-  uint4 low[words], high[words];  // of rows g and g + 8 of w
-  uint4 x[Eights][words];
-};
-
-// Where a thread reads; x[e] is null where there is no such row.
+// Where a thread reads; x[e] is null where there is no such row. `Eights`: rows of x, in eights.
 template <int Eights>
 struct sources {
   const uint4* low;
   const uint4* high;
   const uint4* x[Eights];
   std::int32_t t, k_words;
+
+  // The thread's word i of span `at`; past the row's end there is none.
+  __device__ __forceinline__ std::int32_t word(std::int32_t at, int i) const {
+    return at * (span / word_bytes) + 4 * i + t;
+  }
 };
 
-template <int Eights>
-__device__ __forceinline__ void load(fragments<Eights>& f, const sources<Eights>& from,
-                                     std::int32_t at) {
-  const uint4 none = make_uint4(0, 0, 0, 0);
+// Of one span: rows g and g + 8 of w, and of x.
+struct w_part {
+  uint4 low[words], high[words];
+
+  template <int Eights>
+  __device__ __forceinline__ void load(const sources<Eights>& from, std::int32_t at) {
 #pragma unroll
-  for (int i = 0; i < words; ++i) {
-    const std::int32_t word = at * (span / word_bytes) + 4 * i + from.t;
-    const bool inside = word < from.k_words;
-    f.low[i] = inside ? __ldcs(from.low + word) : none;  // read once by all blocks
-    f.high[i] = inside ? __ldcs(from.high + word) : none;
-#pragma unroll
-    for (int e = 0; e < Eights; ++e) {
-      f.x[e][i] = inside && from.x[e] != nullptr ? from.x[e][word] : none;
+    for (int i = 0; i < words; ++i) {
+      const std::int32_t word = from.word(at, i);
+      const bool inside = word < from.k_words;
+      low[i] =
+          inside ? __ldcs(from.low + word) : make_uint4(0, 0, 0, 0);  // read once by all blocks
+      high[i] = inside ? __ldcs(from.high + word) : make_uint4(0, 0, 0, 0);
     }
   }
-}
+};
+template <int Eights>
+struct x_part {
+  uint4 x[Eights][words];
+
+  __device__ __forceinline__ void load(const sources<Eights>& from, std::int32_t at) {
+#pragma unroll
+    for (int i = 0; i < words; ++i) {
+      const std::int32_t word = from.word(at, i);
+#pragma unroll
+      for (int e = 0; e < Eights; ++e) {
+        const bool inside = word < from.k_words && from.x[e] != nullptr;
+        x[e][i] = inside ? from.x[e][word] : make_uint4(0, 0, 0, 0);
+      }
+    }
+  }
+};
 
 // Two of four bytes as f16.
 __device__ __forceinline__ std::uint32_t two_halves(std::uint32_t four, int shift) {
@@ -72,18 +87,19 @@ __device__ __forceinline__ std::uint32_t two_halves(std::uint32_t four, int shif
 }
 
 template <int Eights>
-__device__ __forceinline__ void multiply(float (&sum)[Eights][4], const fragments<Eights>& f) {
+__device__ __forceinline__ void multiply(float (&sum)[Eights][4], const w_part& w,
+                                         const x_part<Eights>& rows) {
 #pragma unroll
   for (int i = 0; i < words; ++i) {
-    const std::uint32_t low[4] = {f.low[i].x, f.low[i].y, f.low[i].z, f.low[i].w};
-    const std::uint32_t high[4] = {f.high[i].x, f.high[i].y, f.high[i].z, f.high[i].w};
+    const std::uint32_t low[4] = {w.low[i].x, w.low[i].y, w.low[i].z, w.low[i].w};
+    const std::uint32_t high[4] = {w.high[i].x, w.high[i].y, w.high[i].z, w.high[i].w};
 #pragma unroll
     for (int s = 0; s < 4; ++s) {
       const std::uint32_t a[4] = {two_halves(low[s], 0), two_halves(high[s], 0),
                                   two_halves(low[s], 16), two_halves(high[s], 16)};
 #pragma unroll
       for (int e = 0; e < Eights; ++e) {
-        const uint4& x = f.x[e][i];
+        const uint4& x = rows.x[e][i];
         const std::uint32_t four = s == 0 ? x.x : s == 1 ? x.y : s == 2 ? x.z : x.w;
         const std::uint32_t b[2] = {two_halves(four, 0), two_halves(four, 16)};
         mma_16x8x16<f16>(sum[e], a, b);
@@ -108,11 +124,12 @@ __device__ __forceinline__ void finish(const fp8_args& p, const float* parts) {
   }
 }
 
-// `Ahead`: spans on their way while one is multiplied; `Blocks`: of a multiprocessor.
-template <class Out, int Eights, int Ahead, int Blocks>
+// `Ahead`: spans of w that are asked for at once, XAhead of x, which comes from the cache;
+// `Blocks`: of a multiprocessor. The first weights are on their way before x is there.
+template <class Out, int Eights, int Ahead, int XAhead, int Blocks>
 __global__ void __launch_bounds__(warps * 32, Blocks) multiply_fp8_kernel(const fp8_args p) {
   constexpr int columns = Eights * eight;
-  DINFER_SHARED(float, parts);
+  DINFER_SHARED(float, parts);  // [warps][tile][columns]
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int g = lane / 4, t = lane % 4;
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * tile + g;
@@ -127,19 +144,26 @@ __global__ void __launch_bounds__(warps * 32, Blocks) multiply_fp8_kernel(const 
     from.x[e] = r < p.rows ? reinterpret_cast<const uint4*>(p.x + r * p.ldx) : nullptr;
   }
 
-  fragments<Eights> f[Ahead];
+  w_part w[Ahead];
+  x_part<Eights> x[XAhead];
   float sum[Eights][4] = {};
 #pragma unroll
   for (int i = 0; i < Ahead; ++i) {
-    const std::int32_t at = warp + i * warps;
-    if (at < p.spans) load(f[i], from, at);
+    if (warp + i * warps < p.spans) w[i].load(from, warp + i * warps);
+  }
+  wait_for_previous();
+#pragma unroll
+  for (int i = 0; i < XAhead; ++i) {
+    if (warp + i * warps < p.spans) x[i].load(from, warp + i * warps);
   }
   for (std::int32_t at = warp; at < p.spans;) {
 #pragma unroll
     for (int i = 0; i < Ahead; ++i) {
       if (at < p.spans) {
-        multiply(sum, f[i]);
-        if (at + Ahead * warps < p.spans) load(f[i], from, at + Ahead * warps);
+        multiply(sum, w[i], x[i % XAhead]);
+        const std::int32_t next = at + Ahead * warps, next_x = at + XAhead * warps;
+        if (next < p.spans) w[i].load(from, next);
+        if (next_x < p.spans) x[i % XAhead].load(from, next_x);
       }
       at += warps;
     }
@@ -158,7 +182,7 @@ __global__ void __launch_bounds__(warps * 32, Blocks) multiply_fp8_kernel(const 
   finish<Out, Eights>(p, parts);
 }
 
-template <class Out, int Eights, int Ahead, int Blocks>
+template <class Out, int Eights, int Ahead, int XAhead, int Blocks>
 void launch_fp8(const product& p, cudaStream_t stream) {
   constexpr std::int64_t columns = Eights * eight;
   fp8_args a{};
@@ -175,8 +199,8 @@ void launch_fp8(const product& p, cudaStream_t stream) {
   a.spans = static_cast<std::int32_t>((p.k + span - 1) / span);
   const dim3 grid(static_cast<unsigned>(p.n / tile),
                   static_cast<unsigned>((p.rows + columns - 1) / columns));
-  launch(multiply_fp8_kernel<Out, Eights, Ahead, Blocks>, grid, dim3(warps * 32),
-         sizeof(float) * warps * tile * columns, stream, a);
+  launch_overlapped(multiply_fp8_kernel<Out, Eights, Ahead, XAhead, Blocks>, grid, dim3(warps * 32),
+                    sizeof(float) * warps * tile * columns, stream, a);
 }
 
 }  // namespace
@@ -185,9 +209,9 @@ void multiply_fp8(const product& p, cudaStream_t stream) {
   if (p.rows <= 0 || p.n <= 0) return;
   with_type(p.out_type, [&](auto zero) {
     using Out = decltype(zero);
-    if (p.rows <= 8) return launch_fp8<Out, 1, 2, 3>(p, stream);
-    if (p.rows <= 16) return launch_fp8<Out, 2, 2, 2>(p, stream);
-    launch_fp8<Out, 4, 1, 2>(p, stream);
+    if (p.rows <= 8) return launch_fp8<Out, 1, 2, 2, 3>(p, stream);
+    if (p.rows <= 16) return launch_fp8<Out, 2, 2, 2, 2>(p, stream);
+    launch_fp8<Out, 4, 2, 1, 2>(p, stream);
   });
 }
 

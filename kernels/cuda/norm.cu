@@ -3,6 +3,7 @@
 // element is read once and written once. Threads, and with them the order of sums, follow from the
 // row's width alone.
 #include "kernels/cuda/fp8.cuh"
+#include "kernels/cuda/overlap.cuh"
 #include "kernels/cuda/pointwise.hpp"
 
 namespace dinfer::kernels::cuda {
@@ -74,6 +75,7 @@ __global__ void __launch_bounds__(Packs == 1 ? most_threads / 2 : most_threads)
     add_norm_kernel(add_norm_job job) {
   constexpr int count = pack<T>::count;
   DINFER_SHARED(float, space);
+  let_next_begin();
   const auto columns = static_cast<int>(job.columns);
   const std::int64_t row = blockIdx.x * job.columns;
   T* residual = static_cast<T*>(job.residual) + row;

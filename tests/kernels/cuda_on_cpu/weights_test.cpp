@@ -3,6 +3,7 @@
 // the host's and whose calls can be made to fail.
 #include "kernels/cuda/weights.hpp"
 
+#include "tests/kernels/cuda/f8_table.hpp"
 #include "tests/kernels/cuda/gpu_support.hpp"
 #include "tests/support/cuda_on_cpu.hpp"
 
@@ -149,6 +150,66 @@ TEST_CASE("gates and ups alternate in groups of eight, filled up with zeros") {
       check_same("gate_up", contents(*w), right, 64);
     }
   }
+}
+
+namespace {
+
+// Row `at` of a weight of 8-bit floats is what becomes of `values`.
+void check_f8_row(const f8_table& table, const cuda::cuda_weight& w, std::int64_t at,
+                  std::span<const float> values) {
+  const f8_row right = f8_row_of(table, values);
+  const auto* codes = static_cast<const std::uint8_t*>(w.data()) + at * w.columns();
+  INFO("row " << at);
+  CHECK(std::equal(right.codes.begin(), right.codes.end(), codes));
+  CHECK(w.scales()[at] == right.scale);
+}
+
+}  // namespace
+
+TEST_CASE("8-bit floats: rows with scales of their own, of layers' matrices alone") {
+  auto random = seeded(637);
+  const f8_table table;
+  const prepare_options fp8{false, true};
+  for (const auto stored : {dtype::f32, dtype::bf16, dtype::q4_1}) {
+    loader l(dtype::bf16);
+    const stored_matrix a(stored, 20, 128, random), b(stored, 12, 128, random);
+    const std::vector<weight_slice> stacked{part(a, 0, 20, 32, 112), part(b, 0, 12, 32, 112)};
+    const auto w = l.uploader.prepare(stacked, weight_role::matrix, fp8);
+    const stored_matrix gate(stored, 21, 128, random), up(stored, 21, 128, random);
+    const std::vector<weight_slice> pair{gate.slice(), up.slice()};
+    const auto both = l.uploader.prepare(pair, weight_role::gate_up, fp8);
+    l.uploader.finish();
+    INFO(info(stored).name);
+    REQUIRE(w->fp8());
+    CHECK(w->bytes() == 32 * 80 + 32 * 4);
+    auto right = expanded(a, stacked[0]);
+    const auto below = expanded(b, stacked[1]);
+    right.insert(right.end(), below.begin(), below.end());
+    for (std::size_t r = 0; r < 32; ++r)
+      check_f8_row(table, *w, static_cast<std::int64_t>(r), std::span(right).subspan(r * 80, 80));
+    REQUIRE(both->fp8());
+    CHECK(both->padded_rows() == 48);
+    const auto g = gate.expanded(), u = up.expanded();
+    const std::vector<float> zeros(128, 0.0F);
+    for (std::int64_t r = 0; r < 24; ++r) {
+      const auto row = [&](const std::vector<float>& of) {
+        return r < 21 ? std::span(of).subspan(static_cast<std::size_t>(r * 128), 128)
+                      : std::span(zeros);
+      };
+      check_f8_row(table, *both, cuda::mapped_row(cuda::row_map::gate, r), row(g));
+      check_f8_row(table, *both, cuda::mapped_row(cuda::row_map::up, r), row(u));
+    }
+  }
+  loader l(dtype::bf16);
+  const stored_matrix m(dtype::bf16, 32, 64, random), odd(dtype::bf16, 30, 64, random),
+      narrow(dtype::bf16, 32, 40, random);
+  for (const auto role : {weight_role::head, weight_role::embedding, weight_role::vector})
+    CHECK(!l.uploader.prepare(std::vector{m.slice()}, role, fp8)->fp8());
+  CHECK(!l.uploader.prepare(std::vector{odd.slice()}, weight_role::matrix, fp8)->fp8());
+  CHECK(!l.uploader.prepare(std::vector{narrow.slice()}, weight_role::matrix, fp8)->fp8());
+  CHECK(l.uploader.prepare(std::vector{m.slice()}, weight_role::matrix, fp8)->fp8());
+  CHECK(!l.uploader.prepare(std::vector{m.slice()}, weight_role::matrix, {})->fp8());
+  l.uploader.finish();
 }
 
 TEST_CASE("vectors are f32, made-up slices are made up, and empty ones are nothing") {

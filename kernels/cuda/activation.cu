@@ -80,6 +80,7 @@ template <class T, int Packs>
 __global__ void __launch_bounds__(1024) gate_f8_kernel(gate_job job) {
   DINFER_SHARED(std::uint32_t, space);
   let_next_begin();
+  wait_for_previous();
   const auto columns = static_cast<int>(job.columns);
   const std::int64_t row = blockIdx.x;
   const T* in = static_cast<const T*>(job.gate_up) + row * 2 * job.columns;
@@ -102,8 +103,9 @@ __global__ void __launch_bounds__(1024) gate_f8_kernel(gate_job job) {
 template <class T>
 void launch_gate_f8(const gate_job& job, cudaStream_t stream) {
   with_row_packs<T>(job.columns, [&](auto packs, unsigned threads) {
-    launch(gate_f8_kernel<T, decltype(packs)::value>, dim3(static_cast<unsigned>(job.rows)),
-           dim3(threads), 32 * sizeof(std::uint32_t), stream, job);
+    launch_overlapped(gate_f8_kernel<T, decltype(packs)::value>,
+                      dim3(static_cast<unsigned>(job.rows)), dim3(threads),
+                      32 * sizeof(std::uint32_t), stream, job);
   });
 }
 

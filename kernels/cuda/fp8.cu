@@ -11,6 +11,7 @@ template <class T, int Packs>
 __global__ void __launch_bounds__(1024) quantise_kernel(quantise_job job) {
   DINFER_SHARED(std::uint32_t, space);
   let_next_begin();
+  wait_for_previous();
   const auto columns = static_cast<int>(job.columns);
   const std::int64_t row = blockIdx.x;
   const T* in = static_cast<const T*>(job.x) + row * job.columns;
@@ -30,8 +31,9 @@ void quantise(const quantise_job& job, dtype type, cudaStream_t stream) {
   with_type(type, [&](auto zero) {
     using T = decltype(zero);
     with_row_packs<T>(job.columns, [&](auto packs, unsigned threads) {
-      launch(quantise_kernel<T, decltype(packs)::value>, dim3(static_cast<unsigned>(job.rows)),
-             dim3(threads), 32 * sizeof(std::uint32_t), stream, job);
+      launch_overlapped(quantise_kernel<T, decltype(packs)::value>,
+                        dim3(static_cast<unsigned>(job.rows)), dim3(threads),
+                        32 * sizeof(std::uint32_t), stream, job);
     });
   });
 }

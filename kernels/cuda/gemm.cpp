@@ -160,8 +160,11 @@ bool gemm::library_takes(const product& p) const noexcept {
 }
 
 bool gemm::skinny_plays(const product& p) const noexcept {
-  if (p.type == dtype::f8_e4m3) return library_ != nullptr && p.rows <= few_fp8_rows;
-  return library_ != nullptr && skinny_takes(p);
+  return library_ != nullptr && (p.type == dtype::f8_e4m3 || skinny_takes(p));
+}
+
+bool gemm::skinny_races(const product& p) const noexcept {
+  return skinny_plays(p) && (p.type != dtype::f8_e4m3 || p.rows <= few_fp8_rows);
 }
 
 bool gemm::capturing() const {
@@ -196,8 +199,9 @@ const gemm_choice* gemm::guess(const product& p) {
   const auto shape = shape_of(p, p.rows);
   auto found = guesses_.find(shape);
   if (found == guesses_.end()) {
-    const auto first =
-        skinny_plays(p) ? std::vector{skinny_choice(p)} : suggestions(p, gemm_way::library, 1);
+    auto first =
+        skinny_races(p) ? std::vector{skinny_choice(p)} : suggestions(p, gemm_way::library, 1);
+    if (first.empty() && skinny_plays(p)) first.push_back(skinny_choice(p));
     if (first.empty()) return nullptr;
     found = guesses_.emplace(shape, first[0]).first;
   }
@@ -313,13 +317,14 @@ const gemm_choice* gemm::measure(const product& p) {
   if (stop_ == nullptr) check(cudaEventCreate(&stop_), "cudaEventCreate");
   std::vector<candidate> candidates;
   const int most = p.rows > large_rows ? most_suggestions_large : most_suggestions;
-  if (skinny_plays(p)) candidates.push_back({skinny_choice(p), {}});
+  if (skinny_races(p)) candidates.push_back({skinny_choice(p), {}});
   for (auto& choice : suggestions(p, gemm_way::library, most)) candidates.push_back({choice, {}});
   if (p.spare_rows && p.rows < padded_rows) {
     for (auto& choice : suggestions(p, gemm_way::padded, most_suggestions_padded)) {
       candidates.push_back({choice, {}});
     }
   }
+  if (candidates.empty() && skinny_plays(p)) candidates.push_back({skinny_choice(p), {}});
   time_all(p, candidates);
   if (candidates.empty()) return nullptr;
   const auto& best = *std::min_element(

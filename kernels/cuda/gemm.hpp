@@ -53,7 +53,8 @@ class gemm {
   struct candidate;
 
   bool library_takes(const product& p) const noexcept;
-  bool skinny_plays(const product& p) const noexcept;
+  bool skinny_plays(const product& p) const noexcept;  // our kernel for few rows can have it
+  bool skinny_races(const product& p) const noexcept;  // and may be the fastest
   bool capturing() const;
   const gemm_choice* choose(const product& p);
   const gemm_choice* guess(const product& p);

@@ -6,8 +6,9 @@
 
 Prints, for each: how many of the reference's 64 greedy tokens (transformers in float32) come before the first other one; and over
 the same token sequences (the reference's answers, and LICENSE in pieces of 512 tokens) how often the likeliest next token is
-float32's, by how much a token's log-probability differs from float32's on average, and the perplexity. The bounds are loose: a
-layer whose scales or columns are wrong is off by far more."""
+float32's, by how much a token's log-probability differs from float32's on average, and the perplexity. Rounding to three bits of
+fraction is off by 2.6 % of a number in the square mean at worst, of both operands 4 % of a product; logits of some units move by
+tenths then. The bounds of fp8 are a few times that: a layer whose scales or columns are wrong is off by units."""
 import argparse
 import contextlib
 import json

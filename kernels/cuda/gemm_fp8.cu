@@ -119,7 +119,7 @@ __device__ __forceinline__ void finish(const fp8_args& p, const float* parts) {
     float sum = 0;
     for (int warp = 0; warp < warps; ++warp) sum += parts[(warp * tile + row) * columns + column];
     const std::int64_t n = static_cast<std::int64_t>(blockIdx.x) * tile + row;
-    sum = sum * p.x_scales[first + column] * p.w_scales[n];
+    sum *= p.x_scales[first + column] * p.w_scales[n];
     static_cast<Out*>(p.out)[(first + column) * p.ldo + n] = from_float<Out>(sum);
   }
 }

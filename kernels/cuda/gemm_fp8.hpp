@@ -16,7 +16,7 @@ inline constexpr std::int64_t few_fp8_rows = 32;
 
 // n and k multiples of 16, rows of x and w at multiples of 16 bytes; out bf16, f16 or f32. Products
 // of two elements are exact, sums over k in f32, in one order that depends on k alone; they are
-// multiplied by the row's scale, then by the column's, and rounded once.
+// multiplied by the product of both scales, and rounded once.
 void multiply_fp8(const product& p, cudaStream_t stream);
 
 }  // namespace dinfer::kernels::cuda

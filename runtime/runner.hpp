@@ -40,8 +40,7 @@ class transport {
   virtual result<std::string> card() = 0;
   // Joins a group. `cards[i]` is member i's card, cards[index] our own; all members call it with
   // the same name and order. Meets every member before the deadline; errors: timeout or peer_lost,
-  // naming the member waited for, and
-  // cancelled.
+  // naming the member waited for, and cancelled.
   virtual result<std::unique_ptr<kernels::communicator>> join(const std::string& group,
                                                               std::span<const std::string> cards,
                                                               std::int32_t index,

@@ -34,8 +34,9 @@ std::string cluster_conf(const std::string& parallel) {
            "\"\nport = " + std::to_string(free_port(address)) + "\ndevices = [\"cpu:0\"]\n";
   };
   return "[model]\npath = \"" + dinfer::tests::model_path() +
-         "\"\n[cpu]\nthreads = 1\n[scheduler]\nmax_num_seqs = 8\n[parallel]\n" + parallel + "\n" +
-         node("a", "127.0.0.1") + node("b", "127.0.0.2") +
+         "\"\ndtype = \"float32\"\n[cpu]\nthreads = 1\n[scheduler]\nmax_num_seqs = "
+         "8\n[parallel]\n" +
+         parallel + "\n" + node("a", "127.0.0.1") + node("b", "127.0.0.2") +
          "[[gateway]]\nnode = \"a\"\nport = " + std::to_string(free_port("127.0.0.1")) + "\n";
 }
 

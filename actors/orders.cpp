@@ -116,6 +116,7 @@ result<runtime::runner_options> options_of(const shard_order& order, const clust
   out.format = config.model.format;
   out.seed = config.model.seed;
   out.dequantize = config.model.dequantize;
+  out.quantization = config.model.quantization;
   out.max_model_len = order.max_model_len;
   out.max_num_seqs = config.scheduler.max_num_seqs;
   out.max_num_batched_tokens = runtime::batched_tokens(config);

@@ -30,7 +30,8 @@ inline int copies_of(double bytes) {
 // With values of about 0.02 when `step` is 1 / 4096, evenly spread around 0.
 inline std::unique_ptr<kernels::weight> made_up(kernels::device& d, kernels::weight_role role,
                                                 std::int64_t rows, std::int64_t columns,
-                                                std::uint64_t seed, float step = 1.0F / 4096) {
+                                                std::uint64_t seed, float step = 1.0F / 4096,
+                                                const kernels::prepare_options& how = {}) {
   const bool two = role == kernels::weight_role::gate_up;
   std::vector<kernels::weight_slice> slices(two ? 2 : 1);
   for (auto& s : slices) {
@@ -38,7 +39,7 @@ inline std::unique_ptr<kernels::weight> made_up(kernels::device& d, kernels::wei
     s.row_end = two ? rows / 2 : rows;
     s.made_up = {seed++, step};
   }
-  auto made = d.ops().prepare(slices, role, {});
+  auto made = d.ops().prepare(slices, role, how);
   d.synchronize();
   return made;
 }

@@ -5,7 +5,7 @@
 // tensor cores allow, and by how much it is longer than that.
 //
 //   bench_gpu_ops [--json] [--device cuda:0] [--tuning DIR] [--bandwidth TB/s] [--matmul TFLOP/s]
-//                 [NAME...]
+//                 [--fp8] [NAME...]
 //
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning                 everything, under a minute
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning decode_b32_ linear_o_t8_     parts of names
@@ -13,7 +13,9 @@
 //   bench/rows.py --what gpu-ops keep ops.jsonl --command "bench_gpu_ops --json"
 //
 // Without --bandwidth and --matmul both are measured at the start, as a product with one row and
-// one with 8192 rows reach them, but taken for 3.10 TB/s and 800 TFLOP/s (an H100) at least.
+// one with 8192 rows reach them, but taken for 3.10 TB/s and 800 TFLOP/s (an H100) at least. With
+// --fp8 layers' matrices are 8-bit floats, tensor cores twice as fast for them, and what they meet
+// is turned into them before, but by linear_o, which finds it as attention leaves it.
 #include "bench/gpu_bench.hpp"
 #include "bench/gpu_paged_case.hpp"
 
@@ -34,10 +36,12 @@ using namespace dinfer::kernels;
 constexpr std::int64_t mlp = 14336, vocabulary = 128256;
 constexpr const char* heads = "32 heads on 8";
 constexpr double most_kv_bytes = 40e9;
+constexpr step_limits most{8192, query_heads, kv_heads, head_dim, mlp};
 
 struct settings {
   std::string device = "cuda:0", tuning;
   bool json = false;
+  prepare_options how;                      // of layers' matrices
   double bytes_per_s = 0, flops_per_s = 0;  // 0: measured
   std::vector<std::string> names;           // parts of names; empty: all
 };
@@ -51,6 +55,7 @@ struct settings {
 struct row {
   std::string op, at, shape;  // "linear_o", "t8", "N=4096 K=4096"
   double bytes = 0, flops = 0;
+  double speed = 1;  // of tensor cores, relative to what 16-bit floats reach
 };
 
 class gpu_bench {
@@ -63,7 +68,6 @@ class gpu_bench {
         noise_(d),
         bytes_per_s_(s.bytes_per_s),
         flops_per_s_(s.flops_per_s) {
-    step_limits most{8192, query_heads, kv_heads, head_dim, mlp};
     d.ops().reserve(most);
     if (bytes_per_s_ == 0) bytes_per_s_ = std::max(3.10e12, reached(1).bytes);
     if (flops_per_s_ == 0) flops_per_s_ = std::max(800e12, reached(8192).flops);
@@ -76,7 +80,7 @@ class gpu_bench {
     linear("linear_o", hidden, hidden, weight_role::matrix, type_);
     linear("linear_gate_up", 2 * mlp, hidden, weight_role::gate_up, type_);
     linear("linear_down", hidden, mlp, weight_role::matrix, type_);
-    linear("linear_head", vocabulary, hidden, weight_role::matrix, dtype::f32);
+    linear("linear_head", vocabulary, hidden, weight_role::head, dtype::f32);
     for (const std::int32_t tokens : {1, 64, 256, 8192}) {
       add_norm(tokens);
       rope_store(tokens);
@@ -102,7 +106,7 @@ class gpu_bench {
 
   void measure(const row& r, int copies, bool recorded, const std::function<void(int)>& op) {
     const double seconds = seconds_of(device_, copies, recorded, op);
-    const double by_memory = r.bytes / bytes_per_s_, by_work = r.flops / flops_per_s_;
+    const double by_memory = r.bytes / bytes_per_s_, by_work = r.flops / flops_per_s_ / r.speed;
     const double bound = std::max(by_memory, by_work);
     if (settings_.json) {
       std::printf("{\"workload\": \"%s\", \"value\": %.3f, \"unit\": \"us\", \"bound\": %.3f}\n",
@@ -140,30 +144,54 @@ class gpu_bench {
               dtype out_type) {
     const bool gated = role == weight_role::gate_up;
     const std::int64_t columns = gated ? n / 2 : n;
-    const double weight_bytes = static_cast<double>(n * k) * element_;
+    const bool fp8 = settings_.how.fp8 && role != weight_role::head;
+    const double weight_bytes = static_cast<double>(n * k) * (fp8 ? 1 : element_);
     const int copies = copies_of(weight_bytes);
     std::vector<std::unique_ptr<weight>> weights;
     for (const std::int64_t tokens : {1, 8, 32, 64, 128, 256, 512, 2048, 8192}) {
       row r{op, "t" + std::to_string(tokens), "N=" + std::to_string(n) + " K=" + std::to_string(k)};
       if (!wanted(r)) continue;
       while (std::ssize(weights) < copies) {
-        weights.push_back(made_up(device_, role, n, k, 10 + weights.size()));
+        weights.push_back(
+            made_up(device_, role, n, k, 10 + weights.size(), 1.0F / 4096, settings_.how));
       }
+      if (fp8) device_.ops().reserve(most);  // for weights that are wider than any before
       operands memory(device_, noise_);
       const tensor x = memory.noisy(copies * tokens, k);
+      const bool direct = fp8 && op != "linear_o";
+      const tensor ready = direct ? normed(memory, *weights[0], x, copies, tokens) : x;
       const tensor out = memory.space(out_type, copies * tokens, columns);
       r.bytes = weight_bytes + static_cast<double>(tokens * k) * element_ +
                 static_cast<double>(row_bytes(out_type, tokens * columns));
       r.flops = 2.0 * static_cast<double>(n * k * tokens);
+      r.speed = fp8 ? 2 : 1;
       measure(r, copies, true, [&](int copy) {
         linear_args args;
-        args.x = copy_of(x, copy, tokens);
+        args.x = copy_of(direct ? ready : x, copy, tokens);
         args.w = weights[static_cast<std::size_t>(copy)].get();
+        if (direct) args.x = device_.ops().input_of(*args.w, args.x);
         args.act = gated ? activation::swiglu : activation::none;
         args.out = copy_of(out, copy, tokens);
         device_.ops().linear(args);
       });
     }
+  }
+
+  // Copies of rows in the form that `w` likes, in as much memory as they had.
+  tensor normed(operands& memory, const weight& w, const tensor& x, int copies,
+                std::int64_t tokens) {
+    const auto gain = made_up(device_, weight_role::vector, 1, x.columns(), 5, 1.0F / 64);
+    const norm_args norm{norm_kind::rms, gain.get(), nullptr, 1e-5F};
+    const tensor out = memory.space(type_, x.rows(), x.columns());
+    for (int copy = 0; copy < copies; ++copy) {
+      device_.ops().add_norm({nullptr,
+                              {},
+                              copy_of(x, copy, tokens),
+                              &norm,
+                              device_.ops().input_of(w, copy_of(out, copy, tokens))});
+    }
+    device_.synchronize();
+    return out;
   }
 
   row of_tokens(const char* op, std::int32_t tokens, double bytes) const {
@@ -274,7 +302,7 @@ class gpu_bench {
 
   // As a model makes them, with a deviation of about 2.6.
   tensor make_logits(operands& memory, std::int64_t rows) {
-    const auto head = made_up(device_, weight_role::matrix, vocabulary, hidden, 8, 1.0F / 512);
+    const auto head = made_up(device_, weight_role::head, vocabulary, hidden, 8, 1.0F / 512);
     operands input(device_, noise_);
     linear_args args;
     args.x = input.noisy(rows, hidden);
@@ -330,6 +358,7 @@ settings parse(int argc, char** argv) {
       return std::string(argv[++i]);
     };
     if (flag == "--json") s.json = true;
+    else if (flag == "--fp8") s.how.fp8 = true;
     else if (flag == "--device") s.device = value();
     else if (flag == "--tuning") s.tuning = value();
     else if (flag == "--bandwidth") s.bytes_per_s = std::atof(value().c_str()) * 1e12;

@@ -3,6 +3,7 @@
 """The rows of bench/targets.json: measures them, keeps them, shows them.
 
     bench/rows.py run [--bin build/cuda/bin] [--device-name NAME] [ROW...]   runs bench_engine, writes bench/results/
+    bench/rows.py --config 1gpu-fp8 run ...                                  the same with 8-bit floats
     bench/rows.py keep FILE [--device-name NAME] --command TEXT              rows that another run printed, one JSON object a line
     bench/rows.py show                                                      the newest value of each row beside bound, peer and goal
 """
@@ -37,7 +38,7 @@ def full_row(row, config):
 def keep(rows, args, command):
     now = datetime.datetime.now(datetime.timezone.utc)
     slug = re.sub(r"[^a-z0-9]+", "-", args.device_name.lower()).strip("-")
-    file = args.results / f"{now:%Y-%m-%d}-{slug}-{args.what}.json"
+    file = args.results / f"{now:%Y-%m-%d}-{slug}-{args.what or args.config}.json"
     result = {"date": f"{now:%Y-%m-%dT%H:%M:%SZ}", "commit": args.commit or commit(), "device": args.device_name, "command": command,
               "rows": [full_row(r, args.config) for r in rows]}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ def rows_in(text):
 
 def run(args):
     command = [f"{args.bin}/bench_engine", "--random", "--model", str(ROOT / "bench/models/llama-3.1-8b"), "--tuning", args.tuning,
-               *(args.rows or OFFLINE)]
+               *(["--fp8"] if args.config.endswith("-fp8") else []), *(args.rows or OFFLINE)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     keep(rows_in(done.stdout), args, shlex.join(["bench/rows.py", *sys.argv[1:]]))
     return done.returncode
@@ -83,7 +84,7 @@ def main():
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "bench/results")
     parser.add_argument("--config", default="1gpu-bf16")
     parser.add_argument("--device-name", default="nvidia-h100")
-    parser.add_argument("--what", default="1gpu-bf16", help="the last part of the result file's name")
+    parser.add_argument("--what", help="the last part of the result file's name; the config when absent")
     parser.add_argument("--commit", help="what was measured, where this is no checkout")
     verbs = parser.add_subparsers(dest="verb", required=True)
     measured = verbs.add_parser("run")

@@ -97,7 +97,7 @@ struct device_traits {
   std::uint32_t default_block_size = 16;  // tokens per KV block that its kernels like
   bool host_memory = false;               // device pointers may be read by the host
   bool asynchronous = false;              // calls return before the work is done
-  bool graphs = false;                    // begin_capture works
+  bool graphs = false, fp8 = false;       // begin_capture works; prepare_options::fp8 does
   dtype activation = dtype::f32;          // of activations and KV pages
 };
 

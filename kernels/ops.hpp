@@ -140,12 +140,16 @@ class ops {
  public:
   virtual ~ops() = default;
 
-  // Takes what operations need beside their arguments, once, before the first step; returns the
-  // bytes of device memory.
+  // Takes what operations need beside their arguments, once, after the weights and before the first
+  // step; returns the bytes of device memory.
   virtual std::uint64_t reserve(const step_limits&) { return 0; }
 
   virtual std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                           const prepare_options& options) = 0;
+  // The form in which linear of `w` likes its x, in the memory of `x`: what the `normed` of an
+  // add_norm, or the `out` of a linear with swiglu, may be that nobody else reads. linear of `w`
+  // takes either.
+  virtual tensor input_of(const weight& /*w*/, tensor x) const { return x; }
   virtual void embed(const embed_args& args) = 0;
   virtual void add_norm(const add_norm_args& args) = 0;
   virtual void linear(const linear_args& args) = 0;

@@ -11,8 +11,9 @@
 
 namespace dinfer::kernels {
 
-// Quantised types are GGUF's: blocks of 32 elements along a row, of 256 for the last three. The
-// numbers are ours, not those of any file.
+// Quantised types are GGUF's: blocks of 32 elements along a row, of 256 for q4_k to q6_k. f8_e4m3
+// (Micikevicius et al. 2022: four bits of exponent, three of mantissa, to 448, without infinities)
+// goes with a scale a row, which its user keeps. The numbers are ours, not those of any file.
 enum class dtype : std::uint8_t {
   f32,
   f16,
@@ -26,7 +27,8 @@ enum class dtype : std::uint8_t {
   q8_0,
   q4_k,
   q5_k,
-  q6_k
+  q6_k,
+  f8_e4m3
 };
 
 struct dtype_info {
@@ -36,7 +38,7 @@ struct dtype_info {
 };
 
 constexpr dtype_info info(dtype type) noexcept {
-  constexpr std::array<dtype_info, 13> table{{{"f32", 1, 4},
+  constexpr std::array<dtype_info, 14> table{{{"f32", 1, 4},
                                               {"f16", 1, 2},
                                               {"bf16", 1, 2},
                                               {"i32", 1, 4},
@@ -48,7 +50,8 @@ constexpr dtype_info info(dtype type) noexcept {
                                               {"q8_0", 32, 34},
                                               {"q4_k", 256, 144},
                                               {"q5_k", 256, 176},
-                                              {"q6_k", 256, 210}}};
+                                              {"q6_k", 256, 210},
+                                              {"f8_e4m3", 1, 1}}};
   return table[static_cast<std::size_t>(type)];
 }
 

@@ -59,6 +59,7 @@ enum class weight_role : std::uint8_t {
   gate_up,    // two slices of equal shape, gate then up: [2F, K]; linear with epilogue swiglu gives
               // [T, F]
   embedding,  // [V, H], used by embed, and by linear as well (a tied head)
+  head,       // [V, H], used by linear for logits
   vector,     // one row: norms and biases, kept in f32
 };
 
@@ -73,6 +74,7 @@ class weight {
 
 struct prepare_options {
   bool dequantize = false;  // expand to f32
+  bool fp8 = false;  // f8_e4m3 with a scale a row, of roles matrix and gate_up; device_traits::fp8
 };
 
 }  // namespace dinfer::kernels

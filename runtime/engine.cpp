@@ -87,6 +87,7 @@ runtime::runner_options runner_options_of(const engine_options& options) {
   r.format = options.format;
   r.seed = options.seed;
   r.dequantize = options.dequantize;
+  r.quantization = options.quantization;
   r.max_model_len = options.max_model_len;
   r.max_num_seqs = options.max_num_seqs;
   r.max_num_batched_tokens = tokens_of_step(options);

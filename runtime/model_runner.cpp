@@ -102,7 +102,8 @@ result<void> model_runner::load(const load_progress& progress) {
   const auto begin = steady::now();
   clock_.resume();
   try {
-    DINFER_CHECK(model_->load(*source_, *device_, {options_.dequantize}, progress));
+    const bool fp8 = options_.quantization == quantization_choice::fp8;
+    DINFER_CHECK(model_->load(*source_, *device_, {options_.dequantize, fp8}, progress));
     device_->synchronize();  // the file may go now
     clock_.end("weights");
     steps_.emplace(*device_, *model_, links_, limits({}), shard_rows_,
@@ -336,6 +337,15 @@ result<void> check_options(runner_options& options, const model_shape& shape) {
   return {};
 }
 
+result<void> check_quantization(quantization_choice wanted, const kernels::device_traits& traits) {
+  if (wanted == quantization_choice::none || traits.fp8) return {};
+  return fail(errc::unsupported,
+              fmt::format("model.quantization = \"fp8\": {} ({}) has no products of 8-bit floats; "
+                          "GPUs of compute capability 8.9 and later have",
+                          traits.name, traits.description),
+              "model.quantization");
+}
+
 }  // namespace
 
 result<std::unique_ptr<runner>> make_model_runner(const runner_options& options,
@@ -355,6 +365,7 @@ result<std::unique_ptr<runner>> make_model_runner(const runner_options& options,
   clock.end("headers");
   DINFER_TRY(auto device, kernels::open_device(own.device, own.device_options));
   clock.end("open_device");
+  DINFER_CHECK(check_quantization(own.quantization, device->traits()));
   auto made = factory->make(shape, own.layout);
   return std::make_unique<model_runner>(own, std::move(wires), std::move(source), std::move(device),
                                         std::move(made), std::move(shard_rows), std::move(clock));

@@ -54,6 +54,7 @@ struct runner_options {
   load_format format = load_format::automatic;
   std::uint64_t seed = 0;  // of made-up weights
   bool dequantize = false;
+  quantization_choice quantization = quantization_choice::none;
   std::uint32_t max_model_len = 0;
   std::uint32_t max_num_seqs = 256;
   std::uint32_t max_num_batched_tokens = 2048;

@@ -168,6 +168,7 @@ class measurement {
     out.memory_fraction = config.cache.fraction;
     out.prefix_caching = false;
     out.dequantize = config.model.dequantize;
+    out.quantization = config.model.quantization;
     return out;
   }
 

@@ -13,6 +13,7 @@
 namespace dinfer {
 
 enum class dtype_choice : std::uint8_t { automatic, float32, bfloat16, float16 };
+enum class quantization_choice : std::uint8_t { none, fp8 };
 enum class load_format : std::uint8_t { automatic, gguf, random };
 enum class isolation_mode : std::uint8_t { node, process };  // one process a host | one a device
 enum class transport_choice : std::uint8_t {
@@ -28,8 +29,9 @@ struct model_section {
   std::uint32_t max_model_len = 0;  // 0: what the model was trained for
   load_format format = load_format::automatic;
   bool dequantize = false;  // expand quantised weights to dtype at load: more memory, for checks
-  std::string tokenizer;    // a GGUF file or folder whose tokeniser serves; empty: the model's own
-  std::uint64_t seed = 0;   // of made-up weights
+  quantization_choice quantization = quantization_choice::none;  // of layers' matrices, at load
+  std::string tokenizer;   // a GGUF file or folder whose tokeniser serves; empty: the model's own
+  std::uint64_t seed = 0;  // of made-up weights
 };
 
 struct parallel_section {

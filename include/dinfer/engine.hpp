@@ -39,7 +39,8 @@ struct engine_options {
   std::uint64_t cache_bytes = 0;             // of KV cache; 0: decided from free memory
   double memory_fraction = 0;                // of a GPU's memory, for everything; 0: decided
   bool prefix_caching = true;
-  bool dequantize = false;  // expand quantised weights at load
+  bool dequantize = false;                                       // expand quantised weights at load
+  quantization_choice quantization = quantization_choice::none;  // fp8: 8-bit floats, on GPUs
 };
 
 class DINFER_EXPORT engine {

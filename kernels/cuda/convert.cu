@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One thread an element, four in all: the host's memory and the bus are far slower than this.
-// Blocks of quantised types are described in kernels/cpu/dequantize.cpp and super_block.cpp.
+// One thread an element, four in all, or a block a row: the host's memory and the bus are far
+// slower than this. Blocks of quantised types are described in kernels/cpu/dequantize.cpp and
+// super_block.cpp.
 #include "kernels/cuda/convert.hpp"
-#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/fp8.cuh"
 
 namespace dinfer::kernels::cuda {
 
@@ -114,50 +115,85 @@ __device__ __forceinline__ std::int64_t own_column(int e) {
   return (std::int64_t{blockIdx.y} * per_thread + e) * blockDim.x + threadIdx.x;
 }
 
-template <class T>
-__global__ void __launch_bounds__(threads) convert_kernel(stored_rows from, placed_rows to) {
+// What stands in column c of a row: stored, or made up.
+struct stored_row {
+  const std::uint8_t* in;
+  std::int64_t first_column;
+  dtype type;
+
+  __device__ __forceinline__ stored_row(const stored_rows& from, std::int64_t row)
+      : in(static_cast<const std::uint8_t*>(from.data) + row * from.row_bytes),
+        first_column(from.first_column),
+        type(from.type) {}
+  __device__ __forceinline__ float operator()(std::int64_t c) const {
+    return element(type, in, first_column + c);
+  }
+};
+struct made_up_row {
+  made_up_weights numbers;
+  std::uint64_t first;
+
+  __device__ __forceinline__ made_up_row(const made_up_rows& from, std::int64_t row)
+      : numbers(from.numbers),
+        first(from.first_index + static_cast<std::uint64_t>(row) * from.index_stride) {}
+  // made_up_value, as two roundings
+  __device__ __forceinline__ float operator()(std::int64_t c) const {
+    const int number = made_up_number(numbers.seed, first + static_cast<std::uint64_t>(c));
+    return __fadd_rn(numbers.offset, __fmul_rn(static_cast<float>(number), numbers.step));
+  }
+};
+
+template <class T, class Row, class From>
+__global__ void __launch_bounds__(threads) convert_kernel(From from, placed_rows to) {
   const std::int64_t row = blockIdx.x;
-  const auto* in = static_cast<const std::uint8_t*>(from.data) + row * from.row_bytes;
+  const Row value(from, row);
   T* out = placed<T>(to, row);
   for (int e = 0; e < per_thread; ++e) {
     const std::int64_t c = own_column(e);
-    if (c < from.columns) out[c] = from_float<T>(element(from.type, in, from.first_column + c));
+    if (c < from.columns) out[c] = from_float<T>(value(c));
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(threads) make_up_kernel(made_up_rows from, placed_rows to) {
+// A block a row, which is computed twice: for its scale, and for its elements.
+template <class Row, class From>
+__global__ void __launch_bounds__(threads) convert_f8_kernel(From from, placed_rows to) {
+  DINFER_SHARED(std::uint32_t, space);
   const std::int64_t row = blockIdx.x;
-  const std::uint64_t first =
-      from.first_index + static_cast<std::uint64_t>(row) * from.index_stride;
-  T* out = placed<T>(to, row);
-  for (int e = 0; e < per_thread; ++e) {
-    const std::int64_t c = own_column(e);
-    if (c >= from.columns) continue;
-    const int number = made_up_number(from.numbers.seed, first + static_cast<std::uint64_t>(c));
-    // made_up_value, as two roundings
-    out[c] = from_float<T>(
-        __fadd_rn(from.numbers.offset, __fmul_rn(static_cast<float>(number), from.numbers.step)));
+  const Row value(from, row);
+  std::uint32_t largest = 0;
+  for (std::int64_t c = threadIdx.x; c < from.columns; c += blockDim.x) {
+    largest = max(largest, size_bits(value(c)));
   }
+  const f8_scale s = f8_scale_of(block_max(largest, space));
+  auto* out = reinterpret_cast<std::uint32_t*>(placed<std::uint8_t>(to, row));
+  for (std::int64_t c = 4 * threadIdx.x; c < from.columns; c += 4 * blockDim.x) {
+    out[c / 4] = four_f8(value(c) * s.inverse, value(c + 1) * s.inverse, value(c + 2) * s.inverse,
+                         value(c + 3) * s.inverse);
+  }
+  if (threadIdx.x == 0) to.scales[mapped_row(to.map, to.first_row + row)] = s.scale;
 }
 
-template <class Kernel, class From>
-void over_rows(Kernel kernel, const From& from, const placed_rows& to, cudaStream_t stream) {
-  const std::int64_t stretches = divide_up(from.columns, per_thread * threads);
-  launch(kernel, dim3(static_cast<unsigned>(from.rows), static_cast<unsigned>(stretches)),
-         dim3(threads), 0, stream, from, to);
+template <class Row, class From>
+void over_rows(const From& from, const placed_rows& to, cudaStream_t stream) {
+  const auto rows = static_cast<unsigned>(from.rows);
+  if (to.type == dtype::f8_e4m3) {
+    return launch(convert_f8_kernel<Row, From>, dim3(rows), dim3(threads),
+                  32 * sizeof(std::uint32_t), stream, from, to);
+  }
+  const dim3 grid(rows, static_cast<unsigned>(divide_up(from.columns, per_thread * threads)));
+  with_type(to.type, [&](auto zero) {
+    launch(convert_kernel<decltype(zero), Row, From>, grid, dim3(threads), 0, stream, from, to);
+  });
 }
 
 }  // namespace
 
 void convert_rows(const stored_rows& from, const placed_rows& to, cudaStream_t stream) {
-  with_type(to.type,
-            [&](auto zero) { over_rows(convert_kernel<decltype(zero)>, from, to, stream); });
+  over_rows<stored_row>(from, to, stream);
 }
 
 void make_up_rows(const made_up_rows& from, const placed_rows& to, cudaStream_t stream) {
-  with_type(to.type,
-            [&](auto zero) { over_rows(make_up_kernel<decltype(zero)>, from, to, stream); });
+  over_rows<made_up_row>(from, to, stream);
 }
 
 }  // namespace dinfer::kernels::cuda

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Launchers that turn stored weights, which lie on the device as they do in the file, into rows of
-// activations' type or f32. Values are what the CPU's dequantize_row gives, bit for bit but for
-// NaNs' payloads, and then rounded once. Host code; asynchronous on `stream`; throws device_error.
+// activations' type, f32, or f8_e4m3 with a scale each (fp8.hpp). Values are what the CPU's
+// dequantize_row gives, bit for bit but for NaNs' payloads, and then scaled and rounded once. Host
+// code; asynchronous on `stream`; throws device_error.
 #pragma once
 
 #include "kernels/weight.hpp"
@@ -38,6 +39,7 @@ struct placed_rows {
   std::int64_t leading = 0;  // elements from row to row
   row_map map = row_map::plain;
   std::int64_t first_row = 0;
+  float* scales = nullptr;  // of row 0; f8_e4m3 alone, whose rows are written whole
 };
 
 void convert_rows(const stored_rows& from, const placed_rows& to, cudaStream_t stream);

@@ -114,6 +114,7 @@ class cuda_device final : public device {
     traits_.free_bytes = memory.free_bytes;
     traits_.default_block_size = 32;
     traits_.asynchronous = traits_.graphs = true;
+    traits_.fp8 = p.major > 8 || p.minor >= 9;
     traits_.activation = options.activation.value_or(dtype::bf16);
     ops_.emplace(*this, stream_, index, p, options);
   }

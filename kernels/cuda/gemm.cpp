@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/check.hpp"
 #include "kernels/cuda/gemm_exact.hpp"
+#include "kernels/cuda/gemm_fp8.hpp"
 #include "kernels/cuda/gemm_skinny.hpp"
 #include "kernels/cuda/read_through.hpp"
 
@@ -42,6 +43,8 @@ cudaDataType_t type_of(dtype type) {
       return CUDA_R_16BF;
     case dtype::f16:
       return CUDA_R_16F;
+    case dtype::f8_e4m3:
+      return CUDA_R_8F_E4M3;
     default:
       return CUDA_R_32F;
   }
@@ -56,13 +59,25 @@ struct descriptors {
     const auto n = static_cast<std::uint64_t>(p.n), k = static_cast<std::uint64_t>(p.k);
     const cublasOperation_t transposed = CUBLAS_OP_T;
     check(cublasLtMatmulDescInit(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDesc");
-    check(cublasLtMatmulDescSetAttribute(&operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
-                                         sizeof transposed),
-          "cublasLtMatmulDescSetAttribute");
+    set(CUBLASLT_MATMUL_DESC_TRANSA, transposed);
+    if (p.type == dtype::f8_e4m3) {
+      const std::int32_t of_rows = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+      set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, of_rows);
+      set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, of_rows);
+      set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, p.w_scales);
+      set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, p.x_scales);
+    }
     check(cublasLtMatrixLayoutInit(&w, type_of(p.type), k, n, p.ldw), "cublasLtMatrixLayout");
     check(cublasLtMatrixLayoutInit(&x, type_of(p.type), k, rows, p.ldx), "cublasLtMatrixLayout");
     check(cublasLtMatrixLayoutInit(&out, type_of(p.out_type), n, rows, p.ldo),
           "cublasLtMatrixLayout");
+  }
+
+ private:
+  template <class Value>
+  void set(cublasLtMatmulDescAttributes_t attribute, Value value) {
+    check(cublasLtMatmulDescSetAttribute(&operation, attribute, &value, sizeof value),
+          "cublasLtMatmulDescSetAttribute");
   }
 };
 
@@ -85,6 +100,11 @@ bool aligned(const void* data, std::int64_t stride, dtype type) {
           static_cast<std::uintptr_t>(stride * info(type).block_bytes)) %
              alignment ==
          0;
+}
+
+// By our own kernels, for any product.
+void multiply_ourselves(const product& p, cudaStream_t stream) {
+  p.type == dtype::f8_e4m3 ? multiply_fp8(p, stream) : multiply_exact(p, stream);
 }
 
 gemm_choice skinny_choice(const product& p) {
@@ -134,12 +154,17 @@ gemm::~gemm() {
 }
 
 bool gemm::library_takes(const product& p) const noexcept {
+  if (p.type == dtype::f8_e4m3 && p.out_type != dtype::bf16) return false;
   return library_ != nullptr && p.type != dtype::f32 && p.k > 0 && aligned(p.x, p.ldx, p.type) &&
          aligned(p.w, p.ldw, p.type) && aligned(p.out, p.ldo, p.out_type);
 }
 
 bool gemm::skinny_plays(const product& p) const noexcept {
-  return library_ != nullptr && skinny_takes(p);
+  return library_ != nullptr && (p.type == dtype::f8_e4m3 || skinny_takes(p));
+}
+
+bool gemm::skinny_races(const product& p) const noexcept {
+  return skinny_plays(p) && (p.type != dtype::f8_e4m3 || p.rows <= few_fp8_rows);
 }
 
 bool gemm::capturing() const {
@@ -151,12 +176,12 @@ bool gemm::capturing() const {
 void gemm::multiply(const product& p) {
   if (p.rows <= 0 || p.n <= 0) return;
   const gemm_choice* choice = library_takes(p) ? choose(p) : nullptr;
-  if (choice == nullptr) return multiply_exact(p, stream_);
+  if (choice == nullptr) return multiply_ourselves(p, stream_);
   check(static_cast<cublasStatus_t>(try_run(p, *choice)), "cublasLtMatmul");
 }
 
 bool gemm::multiply_swiglu(const product& p) {
-  if (!skinny_plays(p)) return false;
+  if (library_ == nullptr || !skinny_takes(p)) return false;
   multiply_skinny_swiglu(p, stream_);
   return true;
 }
@@ -174,8 +199,9 @@ const gemm_choice* gemm::guess(const product& p) {
   const auto shape = shape_of(p, p.rows);
   auto found = guesses_.find(shape);
   if (found == guesses_.end()) {
-    const auto first =
-        skinny_plays(p) ? std::vector{skinny_choice(p)} : suggestions(p, gemm_way::library, 1);
+    auto first =
+        skinny_races(p) ? std::vector{skinny_choice(p)} : suggestions(p, gemm_way::library, 1);
+    if (first.empty() && skinny_plays(p)) first.push_back(skinny_choice(p));
     if (first.empty()) return nullptr;
     found = guesses_.emplace(shape, first[0]).first;
   }
@@ -199,7 +225,9 @@ std::vector<gemm_choice> gemm::suggestions(const product& p, gemm_way way, int m
   const auto status =
       cublasLtMatmulAlgoGetHeuristic(library_, &d.operation, &d.w, &d.x, &d.out, &d.out,
                                      &preference, most, results.data(), &count);
-  if (status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
+  // Scales of rows are of Hopper alone so far; how others refuse them is not written down.
+  const bool refused = p.type == dtype::f8_e4m3 && status == CUBLAS_STATUS_INVALID_VALUE;
+  if (refused || status == CUBLAS_STATUS_NOT_SUPPORTED) return {};
   check(status, "cublasLtMatmulAlgoGetHeuristic");
   std::vector<gemm_choice> choices;
   for (int i = 0; i < count; ++i) {
@@ -227,7 +255,7 @@ bool gemm::fits(const product& p, const gemm_choice& choice) const {
 
 int gemm::try_run(const product& p, const gemm_choice& choice) {
   if (choice.way == gemm_way::skinny) {
-    multiply_skinny(p, stream_);
+    p.type == dtype::f8_e4m3 ? multiply_fp8(p, stream_) : multiply_skinny(p, stream_);
     return CUBLAS_STATUS_SUCCESS;
   }
   descriptors d(p, choice.way);
@@ -289,13 +317,14 @@ const gemm_choice* gemm::measure(const product& p) {
   if (stop_ == nullptr) check(cudaEventCreate(&stop_), "cudaEventCreate");
   std::vector<candidate> candidates;
   const int most = p.rows > large_rows ? most_suggestions_large : most_suggestions;
-  if (skinny_plays(p)) candidates.push_back({skinny_choice(p), {}});
+  if (skinny_races(p)) candidates.push_back({skinny_choice(p), {}});
   for (auto& choice : suggestions(p, gemm_way::library, most)) candidates.push_back({choice, {}});
   if (p.spare_rows && p.rows < padded_rows) {
     for (auto& choice : suggestions(p, gemm_way::padded, most_suggestions_padded)) {
       candidates.push_back({choice, {}});
     }
   }
+  if (candidates.empty() && skinny_plays(p)) candidates.push_back({skinny_choice(p), {}});
   time_all(p, candidates);
   if (candidates.empty()) return nullptr;
   const auto& best = *std::min_element(
@@ -323,6 +352,7 @@ void gemm::load() {
     p.type = shape.type;
     p.out_type = shape.out_type;
     p.spare_rows = shape.spare_rows;
+    p.x_scales = p.w_scales = static_cast<const float*>(space_);  // some: it asks whether they are
     if (fits(p, choice)) table_.emplace(shape, choice);
   }
 }

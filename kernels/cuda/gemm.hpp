@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Matrix products of a device, by whoever was fastest here: one of cuBLASLt's algorithms or, for
 // few rows, multiply_skinny; and by multiply_exact where rows must not know of each other or the
-// others do not apply. One object for a device, used by its thread; calls are asynchronous on the
-// stream, but for those that measure.
+// others do not apply. Of 8-bit floats multiply_fp8 is in the place of both. One object for a
+// device, used by its thread; calls are asynchronous on the stream, but for those that measure.
 #pragma once
 
 #include "kernels/cuda/gemm_tuning.hpp"
@@ -39,9 +39,10 @@ class gemm {
   gemm(const gemm&) = delete;
   gemm& operator=(const gemm&) = delete;
 
-  // Any of bf16, f16 and f32, any shape. The first product of a shape and tuning bucket (outside of
-  // stream capture) is used to measure about a dozen algorithms, on its own operands: it writes the
-  // same `out` again and again and waits for the stream, for about 10 ms, or 50 ms above 512 rows.
+  // Any of bf16, f16 and f32, any shape; f8_e4m3 as multiply_fp8 takes it. The first product of a
+  // shape and tuning bucket (outside of stream capture) is used to measure about a dozen
+  // algorithms, on its own operands: it writes the same `out` again and again and waits for the
+  // stream, for about 10 ms, or 50 ms above 512 rows.
   void multiply(const product& p);
   // As multiply_skinny_swiglu, where that applies; false, and nothing is done, where it does not.
   bool multiply_swiglu(const product& p);
@@ -52,7 +53,8 @@ class gemm {
   struct candidate;
 
   bool library_takes(const product& p) const noexcept;
-  bool skinny_plays(const product& p) const noexcept;
+  bool skinny_plays(const product& p) const noexcept;  // our kernel for few rows can have it
+  bool skinny_races(const product& p) const noexcept;  // and may be the fastest
   bool capturing() const;
   const gemm_choice* choose(const product& p);
   const gemm_choice* guess(const product& p);

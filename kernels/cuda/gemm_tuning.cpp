@@ -19,7 +19,7 @@ namespace dinfer::kernels::cuda {
 
 namespace {
 
-constexpr std::string_view first_line = "dinfer matrix products, format 1";
+constexpr std::string_view first_line = "dinfer matrix products, format 2";
 constexpr std::size_t hex_digits = algorithm_words * 16;
 constexpr std::int64_t largest = std::int64_t{1} << 40;  // of any number in the file
 
@@ -46,7 +46,7 @@ bool from_hex(const std::string& text, std::array<std::uint64_t, algorithm_words
 }
 
 bool from_word(const std::string& word, dtype& type) {
-  for (const auto t : {dtype::f32, dtype::bf16, dtype::f16}) {
+  for (const auto t : {dtype::f32, dtype::bf16, dtype::f16, dtype::f8_e4m3}) {
     if (word != info(t).name) continue;
     type = t;
     return true;

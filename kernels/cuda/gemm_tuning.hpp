@@ -24,7 +24,7 @@ struct gemm_shape {
   auto operator<=>(const gemm_shape&) const = default;
 };
 
-// Who computes: the library, the library with padded_rows rows, or multiply_skinny.
+// Who computes: the library, the library with padded_rows rows, or our own kernel for few rows.
 enum class gemm_way : std::uint8_t { library, padded, skinny };
 
 inline constexpr std::size_t algorithm_words = 8;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // add_norm: one block a row, so that every element is read once and written once.
 #include "kernels/cuda/norm_row.cuh"
+#include "kernels/cuda/overlap.cuh"
 
 namespace dinfer::kernels::cuda {
 
@@ -10,6 +11,7 @@ template <class T, int Packs, bool Whole>
 __global__ void __launch_bounds__(Packs == 1 ? most_norm_threads / 2 : most_norm_threads)
     add_norm_kernel(add_norm_job job) {
   DINFER_SHARED(float, space);
+  let_next_begin();
   const auto columns = static_cast<int>(job.columns);
   const std::int64_t row = blockIdx.x * job.columns;
   T* residual = static_cast<T*>(job.residual) + row;
@@ -23,7 +25,7 @@ __global__ void __launch_bounds__(Packs == 1 ? most_norm_threads / 2 : most_norm
   own.add(added);  // zeros when there is nothing to add
   if (job.partial != nullptr) own.template store<Whole>(residual, columns);
   if (job.gain == nullptr) return;
-  store_normed<Whole>(own, gain, job, static_cast<T*>(job.normed) + row, space);
+  store_normed<Whole>(own, gain, job, blockIdx.x, space);
 }
 
 template <class T, int Packs>

@@ -4,6 +4,7 @@
 // order of sums, follow from the row's width alone. Included by .cu files alone.
 #pragma once
 
+#include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/pointwise.hpp"
 #include "kernels/cuda/rows.cuh"
 
@@ -86,11 +87,12 @@ struct norm_gain {
   }
 };
 
-// normed = norm of `own`. `space`: 32 floats of shared memory.
+// Row `row` of normed = norm of `own`. `space`: 32 floats of shared memory.
 template <bool Whole, class T, int Packs>
 __device__ __forceinline__ void store_normed(row_part<T, Packs>& own,
                                              const norm_gain<T, Packs>& gain,
-                                             const add_norm_job& job, T* normed, float* space) {
+                                             const add_norm_job& job, std::int64_t row,
+                                             float* space) {
   constexpr int count = pack<T>::count;
   const auto columns = static_cast<int>(job.columns);
   const bool rms = job.kind == norm_kind::rms;
@@ -110,7 +112,12 @@ __device__ __forceinline__ void store_normed(row_part<T, Packs>& own,
       own.x[i].v[e] = from_float<T>(rounded * gain.v[i][e] + bias[e]);
     }
   }
-  own.template store<Whole>(normed, columns);
+  if (job.normed_scales == nullptr) {
+    own.template store<Whole>(static_cast<T*>(job.normed) + row * job.columns, columns);
+  } else {
+    store_f8_row(own.x, columns, static_cast<std::uint8_t*>(job.normed) + row * job.columns,
+                 job.normed_scales + row, reinterpret_cast<std::uint32_t*>(space));
+  }
 }
 
 // Calls fn(std::integral_constant<int, packs a thread>, threads) for rows of `columns` T.

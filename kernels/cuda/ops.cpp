@@ -3,6 +3,7 @@
 #include "kernels/cuda/ops.hpp"
 
 #include "kernels/cuda/check.hpp"
+#include "kernels/cuda/fp8.hpp"
 #include "kernels/cuda/nccl_communicator.hpp"
 #include "kernels/cuda/pointwise.hpp"
 #include "kernels/cuda/sampler.hpp"
@@ -27,6 +28,11 @@ const float* vector_of(const weight* w, std::int64_t n) {
   const auto& v = of(w);
   DINFER_ASSERT(v.role() == weight_role::vector && v.columns() == n);
   return static_cast<const float*>(v.data());
+}
+
+// Of rows of 8-bit floats; null for other types.
+float* scales_of(const tensor& x) {
+  return x.type == dtype::f8_e4m3 ? f8_scales(x.data, x.rows(), x.columns()) : nullptr;
 }
 
 attention_shape shape_of(const attention_args& args) {
@@ -89,7 +95,10 @@ std::uint64_t cuda_ops::reserve(const step_limits& limits) {
   const std::int64_t gate_up_columns = (2 * limits.mlp + 15) / 16 * 16;  // weights.hpp
   gate_up_ = device_.allocate(
       static_cast<std::size_t>(row_bytes(activation_, limits.tokens * gate_up_columns)), false);
-  if (exact_) return gate_up_.bytes();
+  const auto fp8_bytes = widest_fp8_ == 0 ? 0 : f8_bytes(limits.tokens, widest_fp8_);
+  quantised_ = device_.allocate(static_cast<std::size_t>(fp8_bytes), false);
+  const auto always = gate_up_.bytes() + quantised_.bytes();
+  if (exact_) return always;
   const decode_space space =
       decode_space_for(limits.query_heads, limits.kv_heads, limits.head_dim, multiprocessors_);
   decode_partial_ = device_.allocate(space.partial_bytes, false);
@@ -98,12 +107,19 @@ std::uint64_t cuda_ops::reserve(const step_limits& limits) {
   decode_plan_.partial_bytes = space.partial_bytes;
   decode_plan_.shared_bytes = shared_bytes_;
   decode_plan_.tickets = static_cast<std::int32_t*>(decode_tickets_.data());
-  return gate_up_.bytes() + gemm_space_.bytes() + space.partial_bytes + space.ticket_bytes;
+  return always + gemm_space_.bytes() + space.partial_bytes + space.ticket_bytes;
 }
 
 std::unique_ptr<weight> cuda_ops::prepare(std::span<const weight_slice> slices, weight_role role,
-                                          const prepare_options&) {
-  return uploader_.prepare(slices, role);
+                                          const prepare_options& options) {
+  auto made = uploader_.prepare(slices, role, options);
+  if (made->fp8()) widest_fp8_ = std::max(widest_fp8_, made->columns());
+  return made;
+}
+
+tensor cuda_ops::input_of(const weight& w, tensor x) const {
+  if (of(&w).fp8()) x.type = dtype::f8_e4m3;
+  return x;
 }
 
 void cuda_ops::finish_weights() { uploader_.finish(); }
@@ -142,6 +158,7 @@ void cuda_ops::add_norm(const add_norm_args& args) {
     job.kind = args.norm->kind;
     job.epsilon = args.norm->epsilon;
     job.normed = args.normed.data;
+    job.normed_scales = scales_of(args.normed);
   }
   if (args.partial && args.tp != nullptr && args.tp->size() > 1) {
     if (sum_add_norm(*args.tp, job, activation_)) return;
@@ -150,28 +167,47 @@ void cuda_ops::add_norm(const add_norm_args& args) {
   cuda::add_norm(job, activation_, stream_);
 }
 
+tensor cuda_ops::quantised(const tensor& x) {
+  if (x.type == dtype::f8_e4m3) return x;
+  const tensor out = view(quantised_.data(), dtype::f8_e4m3, x.rows(), x.columns());
+  DINFER_ASSERT(static_cast<std::uint64_t>(f8_bytes(x.rows(), x.columns())) <= quantised_.bytes());
+  quantise({x.data, out.data, scales_of(out), x.rows(), x.columns()}, activation_, stream_);
+  return out;
+}
+
+product cuda_ops::product_of(const linear_args& args, const cuda_weight& w, const tensor& out) {
+  const tensor x = w.fp8() ? quantised(args.x) : args.x;
+  product p = dense_product(x, w.data(), w.padded_rows(), out);
+  p.x_scales = scales_of(x);
+  p.w_scales = w.scales();
+  return p;
+}
+
 void cuda_ops::linear(const linear_args& args) {
   const cuda_weight& w = of(args.w);
   const auto rows = args.x.rows();
-  DINFER_ASSERT(args.x.type == activation_ && args.x.columns() == w.columns());
+  DINFER_ASSERT(args.x.type == activation_ || (args.x.type == dtype::f8_e4m3 && w.fp8()));
+  DINFER_ASSERT(args.x.columns() == w.columns());
   DINFER_ASSERT(args.out.rows() == rows && w.role() != weight_role::vector);
   if (rows == 0 || w.rows() == 0) return;
   if (args.act == activation::swiglu) {
     DINFER_ASSERT(w.role() == weight_role::gate_up && 2 * args.out.columns() == w.rows());
-    if (args.bias == nullptr && w.padded_rows() == w.rows()) {
+    const bool plain = !w.fp8() && args.out.type == activation_;
+    if (plain && args.bias == nullptr && w.padded_rows() == w.rows()) {
       product fused = dense_product(args.x, w.data(), w.rows(), args.out);
       fused.ldo = args.out.columns();
       if (gemm_.multiply_swiglu(fused)) return;
     }
     const tensor both = view(gate_up_.data(), activation_, rows, w.padded_rows());
     DINFER_ASSERT(static_cast<std::uint64_t>(both.bytes()) <= gate_up_.bytes());
-    gemm_.multiply(dense_product(args.x, w.data(), w.padded_rows(), both));
-    gate({both.data, vector_of(args.bias, w.rows()), args.out.data, rows, args.out.columns()},
+    gemm_.multiply(product_of(args, w, both));
+    gate({both.data, vector_of(args.bias, w.rows()), args.out.data, rows, args.out.columns(),
+          scales_of(args.out)},
          activation_, stream_);
     return;
   }
   DINFER_ASSERT(w.role() != weight_role::gate_up && args.out.columns() == w.rows());
-  gemm_.multiply(dense_product(args.x, w.data(), w.rows(), args.out));
+  gemm_.multiply(product_of(args, w, args.out));
   if (args.bias == nullptr && args.act == activation::none) return;
   activate({args.out.data, vector_of(args.bias, w.rows()), args.act, rows, w.rows()}, args.out.type,
            stream_);

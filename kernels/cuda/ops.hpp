@@ -23,6 +23,7 @@ class cuda_ops final : public ops {
   std::uint64_t reserve(const step_limits& limits) override;
   std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                   const prepare_options& options) override;
+  tensor input_of(const weight& w, tensor x) const override;
   void embed(const embed_args& args) override;
   void add_norm(const add_norm_args& args) override;
   void linear(const linear_args& args) override;
@@ -36,6 +37,9 @@ class cuda_ops final : public ops {
   void finish_weights();
 
  private:
+  tensor quantised(const tensor& x);
+  product product_of(const linear_args& args, const cuda_weight& w, const tensor& out);
+
   device& device_;
   cudaStream_t stream_;
   int multiprocessors_;
@@ -46,7 +50,9 @@ class cuda_ops final : public ops {
   buffer gemm_space_;
   gemm gemm_;
   weight_uploader uploader_;
-  buffer gate_up_;  // [tokens, gate and up columns]
+  buffer gate_up_;               // [tokens, gate and up columns]
+  buffer quantised_;             // x of a product of 8-bit floats that came in activations' type
+  std::int64_t widest_fp8_ = 0;  // columns of a weight
   buffer decode_partial_, decode_tickets_;
   decode_plan decode_plan_;
 };

@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(most_threads)
   own.add(added);
   own.template store<true>(residual, columns);
   if (job.gain == nullptr) return;
-  store_normed<true>(own, gain, job, static_cast<T*>(job.normed) + row, space);
+  store_normed<true>(own, gain, job, blockIdx.x, space);
 }
 
 template <class T>

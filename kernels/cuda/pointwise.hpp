@@ -33,13 +33,14 @@ void embed(const embed_job& job, dtype type, cudaStream_t stream);
 
 // residual = residual + partial, rounded; normed = norm of that. RMS: x / rms is rounded before
 // gain multiplies it, as Hugging Face does; layer: rounded once at the end. `partial` and `normed`
-// may be the same memory.
+// may be the same memory. With scales, normed is then turned into f8_e4m3 (fp8.hpp).
 struct add_norm_job {
-  const void* partial = nullptr;  // [rows, columns]; null: nothing is added
-  void* residual = nullptr;       // [rows, columns]
-  const float* gain = nullptr;    // [columns]; null: no norm, `normed` is left alone
-  const float* bias = nullptr;    // [columns], or null
-  void* normed = nullptr;         // [rows, columns]
+  const void* partial = nullptr;   // [rows, columns]; null: nothing is added
+  void* residual = nullptr;        // [rows, columns]
+  const float* gain = nullptr;     // [columns]; null: no norm, `normed` is left alone
+  const float* bias = nullptr;     // [columns], or null
+  void* normed = nullptr;          // [rows, columns]
+  float* normed_scales = nullptr;  // [rows]; null: normed is of `type`
   norm_kind kind = norm_kind::rms;
   float epsilon = 0;
   std::int64_t rows = 0, columns = 0;  // columns: at most 16384
@@ -51,12 +52,14 @@ void add_norm(const add_norm_job& job, dtype type, cudaStream_t stream);
 void rope_store(const rope_store_args& args, cudaStream_t stream);
 
 // out[t][i] = silu(gate) * up of a product with a gate_up weight (weights.hpp): columns 16 i .. 16
-// i + 7 of gate_up are gates 8 i .. 8 i + 7, the next eight their ups.
+// i + 7 of gate_up are gates 8 i .. 8 i + 7, the next eight their ups. With scales, out is then
+// turned into f8_e4m3.
 struct gate_job {
   const void* gate_up = nullptr;  // [rows, 2 * columns rounded up to 8]
   const float* bias = nullptr;    // [2 * columns], gates then ups; or null
   void* out = nullptr;            // [rows, columns]
   std::int64_t rows = 0, columns = 0;
+  float* out_scales = nullptr;  // [rows]; null: out is of `type`
 };
 void gate(const gate_job& job, dtype type, cudaStream_t stream);
 

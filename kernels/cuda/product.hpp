@@ -9,15 +9,18 @@
 
 namespace dinfer::kernels::cuda {
 
-// out[r][i] = sum over k of x[r][k] * w[i][k], in f32; all three row-major, without overlap.
+// out[r][i] = sum over k of x[r][k] * w[i][k], in f32; all three row-major, without overlap. Of
+// f8_e4m3 times x_scales[r] * w_scales[i].
 struct product {
   const void* x = nullptr;  // [rows, k], row r at element r * ldx
   const void* w = nullptr;  // [n, k], row i at element i * ldw
   void* out = nullptr;      // [rows, n], row r at element r * ldo
   std::int64_t rows = 0, n = 0, k = 0;
   std::int64_t ldx = 0, ldw = 0, ldo = 0;
-  dtype type = dtype::bf16;      // of x and w: f32, bf16, f16
-  dtype out_type = dtype::bf16;  // of out: as `type`, or f32
+  dtype type = dtype::bf16;         // of x and w: f32, bf16, f16, f8_e4m3
+  dtype out_type = dtype::bf16;     // of out: as `type`, or f32; of f8_e4m3 any of the others
+  const float* x_scales = nullptr;  // [rows], of f8_e4m3
+  const float* w_scales = nullptr;  // [n]
   // x and out have at least `padded_rows` rows, and of those past `rows` x may be read and out
   // overwritten: with one row cuBLAS can be slower than with eight.
   bool spare_rows = false;

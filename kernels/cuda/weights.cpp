@@ -29,7 +29,7 @@ void check_slices(std::span<const weight_slice> slices, weight_role role) {
 }
 
 cuda_weight::shape shape_of(std::span<const weight_slice> slices, weight_role role,
-                            dtype activation) {
+                            dtype activation, bool fp8) {
   cuda_weight::shape shape;
   shape.role = role;
   if (role == weight_role::vector) {
@@ -43,7 +43,16 @@ cuda_weight::shape shape_of(std::span<const weight_slice> slices, weight_role ro
   shape.padded_rows = role == weight_role::gate_up
                           ? 2 * ((rows_of(slices[0]) + group - 1) / group * group)
                           : shape.rows;
+  const bool layers = role == weight_role::matrix || role == weight_role::gate_up;
+  if (fp8 && layers && f8_takes(shape.padded_rows, shape.columns, activation)) {
+    shape.type = dtype::f8_e4m3;
+  }
   return shape;
+}
+
+std::int64_t bytes_of(const cuda_weight::shape& s) {
+  return s.type == dtype::f8_e4m3 ? f8_bytes(s.padded_rows, s.columns)
+                                  : row_bytes(s.type, s.padded_rows * s.columns);
 }
 
 std::byte* element_of(const placed_rows& to, std::int64_t column) {
@@ -61,10 +70,11 @@ cuda_weight::~cuda_weight() {
 }
 
 std::unique_ptr<cuda_weight> weight_uploader::prepare(std::span<const weight_slice> slices,
-                                                      weight_role role) {
+                                                      weight_role role,
+                                                      const prepare_options& options) {
   check_slices(slices, role);
-  const auto shape = shape_of(slices, role, activation_);
-  const auto bytes = row_bytes(shape.type, shape.padded_rows * shape.columns);
+  const auto shape = shape_of(slices, role, activation_, options.fp8);
+  const auto bytes = bytes_of(shape);
   auto made =
       std::make_unique<cuda_weight>(shape, allocate_(static_cast<std::size_t>(bytes)), uploads_);
   if (bytes == 0) return made;
@@ -72,6 +82,7 @@ std::unique_ptr<cuda_weight> weight_uploader::prepare(std::span<const weight_sli
   to.data = const_cast<void*>(made->data());
   to.type = shape.type;
   to.leading = shape.columns;
+  to.scales = const_cast<float*>(made->scales());
   for (std::size_t i = 0; i < slices.size(); ++i) {
     const weight_slice& s = slices[i];
     const auto rows = rows_of(s);
@@ -108,6 +119,7 @@ void weight_uploader::add(const weight_slice& slice, placed_rows to) {
   // A row is cut only when it is longer than an upload may be. One block more may cover a piece.
   const auto blocks = most_upload_bytes / layout.block_bytes - 1;
   const auto wide = std::min(columns, blocks * layout.block_elements);
+  DINFER_ASSERT(to.scales == nullptr || wide == columns);  // f8_takes
   work.type = slice.type;
   work.stored_row_bytes = row_bytes(slice.type, slice.stored_columns);
   work.first_column = slice.column_begin % layout.block_elements;

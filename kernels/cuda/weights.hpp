@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a GPU keeps a weight. Matrices are [rows, columns] of activations' type, contiguous along
-// columns, whatever type was stored; vectors are f32. A gate_up weight alternates eight gate rows
-// and eight up rows, so that a product has a gate and its up eight columns apart: row r of gate is
-// row 16 (r / 8) + r % 8, of up the same + 8; each half is filled up to a multiple of eight with
-// rows of zeros. Thread: the device's own.
+// columns, whatever type was stored, or where that was asked for 8-bit floats with a scale a row
+// (fp8.hpp), made of the values as they were stored; vectors are f32. A gate_up weight alternates
+// eight gate rows and eight up rows, so that a product has a gate and its up eight columns apart:
+// row r of gate is row 16 (r / 8) + r % 8, of up the same + 8; each half is filled up to a multiple
+// of eight with rows of zeros. A slice of columns has scales of its own: those of its part of each
+// row. Thread: the device's own.
 #pragma once
 
+#include "kernels/cuda/fp8.hpp"
 #include "kernels/cuda/upload.hpp"
 #include "kernels/weight.hpp"
 
@@ -39,6 +42,10 @@ class cuda_weight final : public weight {
   dtype type() const noexcept { return shape_.type; }
   const void* data() const noexcept { return memory_.data(); }
   std::int64_t padded_rows() const noexcept { return shape_.padded_rows; }
+  bool fp8() const noexcept { return shape_.type == dtype::f8_e4m3; }
+  const float* scales() const noexcept {  // of padded_rows; null where there are none
+    return fp8() ? f8_scales(data(), shape_.padded_rows, shape_.columns) : nullptr;
+  }
 
  private:
   shape shape_;
@@ -56,7 +63,8 @@ class weight_uploader {
       : activation_(activation), allocate_(std::move(allocate)), uploads_(gpu) {}
 
   // The weight's contents are on their way until finish(). Throws device_error.
-  std::unique_ptr<cuda_weight> prepare(std::span<const weight_slice> slices, weight_role role);
+  std::unique_ptr<cuda_weight> prepare(std::span<const weight_slice> slices, weight_role role,
+                                       const prepare_options& options);
   // Before the first use of any weight, and before what slices point to goes; costs nothing when
   // all is there. Throws device_error: what failed on the way.
   void finish() { uploads_.finish(); }

@@ -134,6 +134,8 @@ class checker {
     const bool halves = wanted == dtype_choice::bfloat16 || wanted == dtype_choice::float16;
     if (halves && lists("cpu:"))
       complain("model.dtype", "activations are float32 on CPUs; use \"auto\" or \"float32\"");
+    if (c_.model.quantization == quantization_choice::fp8 && lists("cpu:"))
+      complain("model.quantization", "\"fp8\" needs GPUs; CPUs keep weights as they are stored");
     if (!c_.model.path.empty() || all_fake()) return;
     if (c_.model.format == load_format::random)
       complain("model.path",

@@ -166,6 +166,10 @@ void add_model(table& t) {
         "auto, gguf, or random: weights made up from a seed, shapes from a config.json");
   t.add("dequantize", "dequantize", "", boolean(DINFER_MEMBER(model.dequantize)),
         "expand quantised weights to dtype when loading");
+  t.add("quantization", "quantization", "",
+        choice(DINFER_MEMBER(model.quantization), {"none", "fp8"}),
+        "fp8: matrices of layers become 8-bit floats when loading, and what meets them too: GPUs "
+        "alone, half the memory");
   t.add("tokenizer", "tokenizer", "", text(DINFER_MEMBER(model.tokenizer)),
         "GGUF file or checkpoint folder whose tokeniser serves; the model's own when absent", own);
   t.add("seed", "seed", "", number(DINFER_MEMBER(model.seed), 0, (1ull << 63) - 1),

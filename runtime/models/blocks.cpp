@@ -185,16 +185,18 @@ result<void> mlp_block::load(weight_loader& loader, const std::string& prefix,
 
 void mlp_block::run(kernels::ops& ops, kernels::tensor x, const workspace& space) const {
   const std::int64_t tokens = x.rows();
+  kernels::tensor wide = space.mlp(tokens);
+  if (activation_ == kernels::activation::swiglu) wide = ops.input_of(*down_, wide);
   kernels::linear_args widen;
   widen.x = x;
   widen.w = up_.get();
   widen.bias = up_bias_.get();
   widen.act = activation_;
-  widen.out = space.mlp(tokens);
+  widen.out = wide;
   ops.linear(widen);
 
   kernels::linear_args narrow;
-  narrow.x = space.mlp(tokens);
+  narrow.x = wide;
   narrow.w = down_.get();
   narrow.bias = down_bias_.get();
   narrow.out = space.partial(tokens);

@@ -69,6 +69,10 @@ class attention_block {
   // blk.3.attn_q.weight, and .bias where the shape has one.
   result<void> load(weight_loader& loader, const std::string& prefix, const model_shape& shape,
                     const rank_layout& layout);
+  // The form in which run() likes its x.
+  kernels::tensor input(const kernels::ops& ops, kernels::tensor x) const {
+    return ops.input_of(*qkv_, x);
+  }
   // x [T, H] -> partial. `layer` counts within the KV group.
   void run(kernels::ops& ops, const forward_args& args, kernels::tensor x, const workspace& space,
            const attention_heads& heads, const kernels::rope_args& rope, const rank_layout& layout,
@@ -83,6 +87,9 @@ class mlp_block {
   // Tensors `prefix`_up and _down, and _gate of a gated one: "blk.3.ffn" reads blk.3.ffn_up.weight.
   result<void> load(weight_loader& loader, const std::string& prefix, const model_shape& shape,
                     const rank_layout& layout);
+  kernels::tensor input(const kernels::ops& ops, kernels::tensor x) const {
+    return ops.input_of(*up_, x);
+  }
   // x [T, H] -> partial.
   void run(kernels::ops& ops, kernels::tensor x, const workspace& space) const;
 

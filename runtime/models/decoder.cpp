@@ -146,7 +146,7 @@ result<void> decoder::read_head(weight_loader& loader) {
   }
   if (head_is_embedding()) return {};
   const char* name = shape_.tied_embeddings ? embedding_name : head_name;
-  DINFER_TRY(head_, read_table(loader, name, kernels::weight_role::matrix));
+  DINFER_TRY(head_, read_table(loader, name, kernels::weight_role::head));
   return {};
 }
 
@@ -228,21 +228,23 @@ void decoder::forward(kernels::device& device, const forward_args& args) {
   kernels::add_norm_args sum;
   sum.tp = args.tp;
   sum.residual = args.hidden;
-  sum.normed = x;
-  const auto add_and_norm = [&](const norm_block& block) {
+  const auto add_and_norm = [&](const norm_block& block, const kernels::tensor& normed) {
     const kernels::norm_args norm = block.args(shape_);
     sum.norm = &norm;
+    sum.normed = normed;
     ops.add_norm(sum);
   };
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     const layer_weights& layer = layers_[i];
-    if (!after) add_and_norm(layer.attention_norm);
-    layer.attention.run(ops, args, x, space_, heads(), rope(), layout_,
+    const kernels::tensor attended = after ? x : layer.attention.input(ops, x);
+    const kernels::tensor widened = after ? x : layer.mlp.input(ops, x);
+    if (!after) add_and_norm(layer.attention_norm, attended);
+    layer.attention.run(ops, args, attended, space_, heads(), rope(), layout_,
                         static_cast<std::int32_t>(i));
     sum.partial = space_.partial(tokens);
-    add_and_norm(after ? layer.attention_norm : layer.mlp_norm);
-    layer.mlp.run(ops, x, space_);
-    if (after) add_and_norm(layer.mlp_norm);
+    add_and_norm(after ? layer.attention_norm : layer.mlp_norm, widened);
+    layer.mlp.run(ops, widened, space_);
+    if (after) add_and_norm(layer.mlp_norm, x);
   }
   if (after) return;
   sum.norm = nullptr;

@@ -77,6 +77,12 @@ step_memory cuda_extras(const model_shape& shape, const rank_layout& layout,
   if (shape.gated())
     out.workspace +=
         product(2 * layout.mlp.size(), std::int64_t{rules.tokens} * rules.element_bytes);
+  // What meets 8-bit floats is turned into them first, where what made it could not.
+  if (rules.fp8) {
+    const std::int64_t widest = std::max({std::int64_t{shape.hidden}, layout.mlp.size(),
+                                          layout.query_heads.size() * shape.head_dim});
+    out.workspace += product(widest + std::int64_t{sizeof(float)}, rules.tokens);
+  }
   const std::uint64_t groups = (layout.tp_size > 1 ? 1 : 0) + (layout.stages > 1 ? 1 : 0);
   out.reserve = recording_bytes + driver_bytes + groups * group_bytes;
   if (!layout.first() && !layout.last()) return out;
@@ -95,6 +101,7 @@ device_rules rules_for(const cluster_config& config, const model_shape& shape) {
   // A GPU holds weights in the type that it computes in.
   if (out.cuda) out.matrix_bytes = out.element_bytes;
   else if (config.model.dequantize) out.matrix_bytes = sizeof(float);
+  out.fp8 = config.model.quantization == quantization_choice::fp8;
   out.block_size = config.cache.block_size != 0 ? config.cache.block_size : out.cuda ? 32 : 16;
   out.tokens = batched_tokens(config);
   out.sequences = config.scheduler.max_num_seqs;
@@ -110,7 +117,9 @@ std::uint64_t planned_weight_bytes(const model_shape& shape, const rank_layout& 
   const double part =
       layer_elements(shape, layout.query_heads.size(), layout.kv_heads.size(), layout.mlp.size());
   const bool stored = rules.matrix_bytes == 0;
-  const std::uint64_t layer = static_cast<std::uint64_t>(whole) * rules.matrix_bytes;
+  // A scale for every row of 8-bit floats is a thousandth of them.
+  const std::uint64_t layer =
+      static_cast<std::uint64_t>(whole) * (rules.fp8 ? 1 : rules.matrix_bytes);
   std::uint64_t layers = 0;
   for (auto i = layout.layers.begin; i < layout.layers.end; ++i)
     layers += stored ? weights.layer_bytes.at(static_cast<std::size_t>(i)) : layer;

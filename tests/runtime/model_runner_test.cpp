@@ -161,6 +161,17 @@ TEST_CASE("quantised weights compute what the same weights compute dequantised")
   check_same_bits(quantised, expanded);
 }
 
+TEST_CASE("8-bit floats are refused where the device has none") {
+  const tiny_llama model(tiny_llama_options{});
+  auto options = options_for(model);
+  options.quantization = quantization_choice::fp8;
+  const auto refused = runtime::make_model_runner(options, nullptr);
+  REQUIRE(!refused);
+  CHECK(refused.error().code == errc::unsupported);
+  CHECK(refused.error().message.find("model.quantization") != std::string::npos);
+  CHECK(refused.error().message.find("8.9") != std::string::npos);
+}
+
 // Four ranks cut attention's output and, having two super-blocks for four, the MLP inside of them.
 TEST_CASE("super-blocks are cut where the ranks want it") {
   tiny_llama_options o;

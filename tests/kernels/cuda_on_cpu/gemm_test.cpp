@@ -33,6 +33,7 @@ struct fake_library {
   int asked = 0;                    // for suggestions
   std::vector<std::uint64_t> runs;  // algorithms
   std::vector<std::uint64_t> run_rows;
+  const float* scales[2] = {};  // of rows, of the operands of the product to come
   double clock = 0;
   std::map<cudaEvent_t, double> events;
 };
@@ -45,9 +46,29 @@ const fake_layout& layout(cublasLtMatrixLayout_t l) {
   return *reinterpret_cast<const fake_layout*>(l);
 }
 
+float f8_at(const void* data, std::uint64_t i) {
+  const auto code = static_cast<const __nv_fp8_storage_t*>(data)[i];
+  return to_float(f16(__nv_cvt_fp8_to_halfraw(code, __NV_E4M3)));
+}
+
+// The same of 8-bit floats, whose out is bf16.
+void fake_f8_product(const void* a, const fake_layout& la, const void* b, const fake_layout& lb,
+                     void* d, const fake_layout& ld) {
+  for (std::uint64_t column = 0; column < ld.columns; ++column) {
+    for (std::uint64_t row = 0; row < ld.rows; ++row) {
+      float sum = 0;
+      for (std::uint64_t k = 0; k < la.rows; ++k)
+        sum += f8_at(a, row * la.stride + k) * f8_at(b, column * lb.stride + k);
+      static_cast<bf16*>(d)[column * ld.stride + row] =
+          from_float<bf16>(sum * fake.scales[0][row] * fake.scales[1][column]);
+    }
+  }
+}
+
 // Column-major, first operand transposed, as gemm promises to ask for.
 void fake_product(const void* a, const fake_layout& la, const void* b, const fake_layout& lb,
                   void* d, const fake_layout& ld) {
+  if (la.type == CUDA_R_8F_E4M3) return fake_f8_product(a, la, b, lb, d, ld);
   for (std::uint64_t column = 0; column < ld.columns; ++column) {
     for (std::uint64_t row = 0; row < ld.rows; ++row) {
       float sum = 0;
@@ -78,8 +99,12 @@ cublasStatus_t cublasLtMatmulDescInit_internal(cublasLtMatmulDesc_t, std::size_t
                                                cublasComputeType_t, cudaDataType_t) {
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t, cublasLtMatmulDescAttributes_t,
-                                              const void*, std::size_t) {
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t,
+                                              cublasLtMatmulDescAttributes_t attribute,
+                                              const void* value, std::size_t) {
+  const bool first = attribute == CUBLASLT_MATMUL_DESC_A_SCALE_POINTER;
+  if (first || attribute == CUBLASLT_MATMUL_DESC_B_SCALE_POINTER)
+    fake.scales[first ? 0 : 1] = *static_cast<const float* const*>(value);
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulPreferenceInit_internal(cublasLtMatmulPreference_t, std::size_t) {
@@ -325,6 +350,54 @@ TEST_CASE("what cuBLASLt is not asked for") {
   CHECK(even.right(16));
   CHECK(!e.multiply_swiglu(even.over(2)));
   CHECK(fake.asked == 0);
+}
+
+TEST_CASE("8-bit floats go the same ways, with scales of rows on both sides") {
+  constexpr std::int64_t n = 32, k = 48, most = 40;
+  std::vector<std::uint8_t> x(most * k, 0x38), w(n * k, 0x40);  // ones and twos
+  std::vector<float> x_scales, w_scales;
+  for (int i = 0; i < most; ++i) x_scales.push_back(static_cast<float>(i % 4 + 1));
+  for (int i = 0; i < n; ++i) w_scales.push_back(static_cast<float>(i % 8 + 1));
+  std::vector<bf16> out;
+  const auto over = [&](std::int64_t rows) {
+    out.assign(static_cast<std::size_t>(most * n), from_float<bf16>(NAN));
+    auto p = dense_product(view(x.data(), dtype::f8_e4m3, rows, k), w.data(), n,
+                           view(out.data(), dtype::bf16, rows, n));
+    p.x_scales = x_scales.data();
+    p.w_scales = w_scales.data();
+    return p;
+  };
+  const auto right = [&](std::int64_t rows) {
+    for (std::int64_t i = 0; i < most * n; ++i) {
+      const float got = to_float(out[static_cast<std::size_t>(i)]);
+      const auto value = static_cast<float>(2 * k * (i / n % 4 + 1) * (i % n % 8 + 1));
+      if (i < rows * n ? got != to_float(from_float<bf16>(value)) : !std::isnan(got)) return false;
+    }
+    return true;
+  };
+  fake = {};
+  gemm g(nullptr, space, space_bytes, {});
+  fake.skinny_ms = 0.05F;
+  g.multiply(over(12));  // ours is the fastest
+  CHECK(right(12));
+  CHECK(g.tunings().begin()->second.way == gemm_way::skinny);
+  g.multiply(over(40));  // and does not take part
+  CHECK(right(40));
+  CHECK(fake.runs.back() == 2);
+  CHECK(!g.multiply_swiglu(over(1)));
+  fake = {};
+  fake.ms.clear();  // a GPU whose library knows no such scales
+  gemm none(nullptr, space, space_bytes, {});
+  gemm_options exact;
+  exact.exact = true;
+  gemm own(nullptr, space, space_bytes, exact);
+  for (gemm* each : {&none, &own}) {
+    for (const std::int64_t rows : {3, 40}) {
+      each->multiply(over(rows));
+      CHECK(right(rows));
+    }
+  }
+  CHECK(fake.runs.empty());
 }
 
 TEST_CASE("what was measured is kept in a file, beside what others measured") {

@@ -3,6 +3,7 @@
 // the host's and whose calls can be made to fail.
 #include "kernels/cuda/weights.hpp"
 
+#include "tests/kernels/cuda/f8_table.hpp"
 #include "tests/kernels/cuda/gpu_support.hpp"
 #include "tests/support/cuda_on_cpu.hpp"
 
@@ -109,8 +110,8 @@ TEST_CASE("matrices are stacked, columns cut out, whatever was stored") {
       const stored_matrix a(stored, 20, width, random), b(stored, 7, width, random);
       const std::int64_t end = begin + 64;
       const std::vector<weight_slice> slices{part(a, 3, 19, begin, end), part(b, 0, 7, begin, end)};
-      const auto w = l.uploader.prepare(slices, weight_role::matrix);
-      const auto whole = l.uploader.prepare({&slices[1], 1}, weight_role::embedding);
+      const auto w = l.uploader.prepare(slices, weight_role::matrix, {});
+      const auto whole = l.uploader.prepare({&slices[1], 1}, weight_role::embedding, {});
       l.uploader.finish();
       CHECK(w->rows() == 23);
       CHECK(w->columns() == 64);
@@ -134,7 +135,7 @@ TEST_CASE("gates and ups alternate in groups of eight, filled up with zeros") {
       loader l(dtype::bf16);
       const stored_matrix gate(stored, f, 64, random), up(stored, f, 64, random);
       const std::vector<weight_slice> slices{gate.slice(), up.slice()};
-      const auto w = l.uploader.prepare(slices, weight_role::gate_up);
+      const auto w = l.uploader.prepare(slices, weight_role::gate_up, {});
       l.uploader.finish();
       const std::int64_t padded = (f + 7) / 8 * 16;
       CHECK(w->rows() == 2 * f);
@@ -151,12 +152,72 @@ TEST_CASE("gates and ups alternate in groups of eight, filled up with zeros") {
   }
 }
 
+namespace {
+
+// Row `at` of a weight of 8-bit floats is what becomes of `values`.
+void check_f8_row(const f8_table& table, const cuda::cuda_weight& w, std::int64_t at,
+                  std::span<const float> values) {
+  const f8_row right = f8_row_of(table, values);
+  const auto* codes = static_cast<const std::uint8_t*>(w.data()) + at * w.columns();
+  INFO("row " << at);
+  CHECK(std::equal(right.codes.begin(), right.codes.end(), codes));
+  CHECK(w.scales()[at] == right.scale);
+}
+
+}  // namespace
+
+TEST_CASE("8-bit floats: rows with scales of their own, of layers' matrices alone") {
+  auto random = seeded(637);
+  const f8_table table;
+  const prepare_options fp8{false, true};
+  for (const auto stored : {dtype::f32, dtype::bf16, dtype::q4_1}) {
+    loader l(dtype::bf16);
+    const stored_matrix a(stored, 20, 128, random), b(stored, 12, 128, random);
+    const std::vector<weight_slice> stacked{part(a, 0, 20, 32, 112), part(b, 0, 12, 32, 112)};
+    const auto w = l.uploader.prepare(stacked, weight_role::matrix, fp8);
+    const stored_matrix gate(stored, 21, 128, random), up(stored, 21, 128, random);
+    const std::vector<weight_slice> pair{gate.slice(), up.slice()};
+    const auto both = l.uploader.prepare(pair, weight_role::gate_up, fp8);
+    l.uploader.finish();
+    INFO(info(stored).name);
+    REQUIRE(w->fp8());
+    CHECK(w->bytes() == 32 * 80 + 32 * 4);
+    auto right = expanded(a, stacked[0]);
+    const auto below = expanded(b, stacked[1]);
+    right.insert(right.end(), below.begin(), below.end());
+    for (std::size_t r = 0; r < 32; ++r)
+      check_f8_row(table, *w, static_cast<std::int64_t>(r), std::span(right).subspan(r * 80, 80));
+    REQUIRE(both->fp8());
+    CHECK(both->padded_rows() == 48);
+    const auto g = gate.expanded(), u = up.expanded();
+    const std::vector<float> zeros(128, 0.0F);
+    for (std::int64_t r = 0; r < 24; ++r) {
+      const auto row = [&](const std::vector<float>& of) {
+        return r < 21 ? std::span(of).subspan(static_cast<std::size_t>(r * 128), 128)
+                      : std::span(zeros);
+      };
+      check_f8_row(table, *both, cuda::mapped_row(cuda::row_map::gate, r), row(g));
+      check_f8_row(table, *both, cuda::mapped_row(cuda::row_map::up, r), row(u));
+    }
+  }
+  loader l(dtype::bf16);
+  const stored_matrix m(dtype::bf16, 32, 64, random), odd(dtype::bf16, 30, 64, random),
+      narrow(dtype::bf16, 32, 40, random);
+  for (const auto role : {weight_role::head, weight_role::embedding, weight_role::vector})
+    CHECK(!l.uploader.prepare(std::vector{m.slice()}, role, fp8)->fp8());
+  CHECK(!l.uploader.prepare(std::vector{odd.slice()}, weight_role::matrix, fp8)->fp8());
+  CHECK(!l.uploader.prepare(std::vector{narrow.slice()}, weight_role::matrix, fp8)->fp8());
+  CHECK(l.uploader.prepare(std::vector{m.slice()}, weight_role::matrix, fp8)->fp8());
+  CHECK(!l.uploader.prepare(std::vector{m.slice()}, weight_role::matrix, {})->fp8());
+  l.uploader.finish();
+}
+
 TEST_CASE("vectors are f32, made-up slices are made up, and empty ones are nothing") {
   auto random = seeded(633);
   loader l(dtype::f16);
   const stored_matrix a(dtype::bf16, 1, 77, random), b(dtype::f32, 2, 5, random);
   const std::vector<weight_slice> vectors{a.slice(), b.slice()};
-  const auto v = l.uploader.prepare(vectors, weight_role::vector);
+  const auto v = l.uploader.prepare(vectors, weight_role::vector, {});
   weight_slice made;
   made.stored_columns = 100;
   made.row_begin = 4;
@@ -164,9 +225,9 @@ TEST_CASE("vectors are f32, made-up slices are made up, and empty ones are nothi
   made.column_begin = 20;
   made.column_end = 90;
   made.made_up = {5, 0x1p-8F, 0};
-  const auto m = l.uploader.prepare({&made, 1}, weight_role::matrix);
+  const auto m = l.uploader.prepare({&made, 1}, weight_role::matrix, {});
   made.row_end = 4;
-  const auto none = l.uploader.prepare({&made, 1}, weight_role::matrix);
+  const auto none = l.uploader.prepare({&made, 1}, weight_role::matrix, {});
   l.uploader.finish();
   auto right = a.expanded();
   const auto rest = b.expanded();
@@ -191,9 +252,9 @@ TEST_CASE("weights larger than one upload come in pieces, and rows longer than o
   const stored_matrix tall(dtype::f32, 3000, 2048, random);              // 24 MB
   const stored_matrix wide(dtype::f32, 2, 5 * 1024 * 1024 + 3, random);  // 20 MB a row
   const auto cut = part(tall, 1, 3000, 8, 2048);
-  const auto a = l.uploader.prepare({&cut, 1}, weight_role::matrix);
+  const auto a = l.uploader.prepare({&cut, 1}, weight_role::matrix, {});
   const auto slice = wide.slice();
-  const auto b = l.uploader.prepare({&slice, 1}, weight_role::vector);
+  const auto b = l.uploader.prepare({&slice, 1}, weight_role::vector, {});
   l.uploader.finish();
   CHECK(contents(*a) == expanded(tall, cut));
   CHECK(contents(*b) == wide.expanded());
@@ -207,11 +268,11 @@ TEST_CASE("a failure on the way is told once, by the next call, and leaves nothi
     {
       loader l(dtype::bf16);
       failing = good;
-      const auto w = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+      const auto w = l.uploader.prepare({&slice, 1}, weight_role::matrix, {});
       CHECK_THROWS_AS(l.uploader.finish(), device_error);
       failing = -1;
       CHECK_NOTHROW(l.uploader.finish());
-      const auto again = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+      const auto again = l.uploader.prepare({&slice, 1}, weight_role::matrix, {});
       CHECK_NOTHROW(l.uploader.finish());
       check_same("again", contents(*again), rounded(m.expanded(), dtype::bf16), 256);
     }
@@ -225,9 +286,9 @@ TEST_CASE("weights may go before they are there") {
   const auto slice = m.slice();
   loader l(dtype::bf16);
   for (int i = 0; i < 5; ++i) {
-    const auto dropped = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+    const auto dropped = l.uploader.prepare({&slice, 1}, weight_role::matrix, {});
   }
-  const auto kept = l.uploader.prepare({&slice, 1}, weight_role::matrix);
+  const auto kept = l.uploader.prepare({&slice, 1}, weight_role::matrix, {});
   l.uploader.finish();
   check_same("kept", contents(*kept), rounded(m.expanded(), dtype::bf16), 2048);
   CHECK(allocations == 0);

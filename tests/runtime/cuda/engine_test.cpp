@@ -33,7 +33,12 @@ engine_options on_gpu(const std::string& model, dtype_choice dtype) {
 
 // Nothing, once it was said, where there is no GPU.
 std::optional<engine> open_on_gpu(const engine_options& options) {
-  if (!open_gpu(kernels::dtype::f32)) return std::nullopt;
+  const auto gpu = open_gpu(kernels::dtype::f32);
+  if (!gpu) return std::nullopt;
+  if (options.quantization == quantization_choice::fp8 && !gpu->traits().fp8) {
+    std::printf("skipped: %s has no 8-bit floats\n", gpu->traits().description.c_str());
+    return std::nullopt;
+  }
   auto e = engine::open(options);
   if (!e) FAIL(e.error().message);
   return std::move(*e);
@@ -97,6 +102,24 @@ TEST_CASE("in float32 a GPU draws the reference's greedy tokens of the real mode
   }
 }
 
+// As many tokens as a small model keeps when its matrices lose four bits of eight: a wrong scale,
+// or columns in another order, leave none.
+TEST_CASE("with 8-bit floats most first tokens are the reference's", "[gpu][engine]") {
+  const auto answers = smollm2_answers(20);
+  auto options = on_gpu(model_path(), GENERATE(dtype_choice::bfloat16, dtype_choice::float32));
+  options.quantization = quantization_choice::fp8;
+  auto e = open_on_gpu(options);
+  if (!e) return;
+  outputs prompts;
+  for (const auto& a : answers) prompts.push_back(a.prompt);
+  const auto drawn = run(*e, prompts, greedy(1));
+  std::size_t same = 0;
+  for (std::size_t i = 0; i < answers.size(); ++i)
+    same += drawn[i].front() == answers[i].tokens.front() ? 1 : 0;
+  INFO(same << " of " << answers.size());
+  CHECK(same >= answers.size() / 2);
+}
+
 TEST_CASE("in float32 a GPU computes small models of any shape", "[gpu][engine]") {
   struct shape {
     int heads, kv_heads, head_dim, hidden, mlp, vocabulary;
@@ -138,6 +161,7 @@ TEST_CASE("order, batch and cache leave a GPU's float32 tokens as they are", "[g
 TEST_CASE("batch_invariant keeps bfloat16 tokens as they are too", "[gpu][engine]") {
   const auto prompts = prompts_of(smollm2_answers(12));
   auto options = on_gpu(model_path(), dtype_choice::bfloat16);
+  options.quantization = GENERATE(quantization_choice::none, quantization_choice::fp8);
   options.batch_invariant = true;
   auto e = open_on_gpu(options);
   if (!e) return;
@@ -156,6 +180,7 @@ TEST_CASE("recorded steps draw the tokens of steps that run as they are", "[gpu]
   const temporary_folder folder;
   auto options = on_gpu(model_path(), GENERATE(dtype_choice::bfloat16, dtype_choice::float16));
   options.tuning_directory = folder.path("tuning");  // both choose the same kernels
+  options.quantization = GENERATE(quantization_choice::none, quantization_choice::fp8);
   auto sampling = greedy(48);
   if (GENERATE(false, true)) {
     sampling.temperature = 0.8F;

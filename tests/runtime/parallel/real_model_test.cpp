@@ -74,4 +74,25 @@ TEST_CASE("ranks' slices of the real model cover it exactly", "[parallel]") {
   }
 }
 
+// A layer of SmolLM2 has 3,538,944 elements in its matrices; its table 28,311,552.
+TEST_CASE("a plan with 8-bit floats counts one byte for layers and two for the table") {
+  const auto source = runtime::open_weights(model_path());
+  REQUIRE(source);
+  const auto shape = runtime::read_model_shape(**source);
+  REQUIRE(shape);
+  cluster_config config;
+  config.nodes.emplace_back().devices = {"cuda:0"};
+  const std::uint32_t layers = 30;
+  const auto ranks = runtime::lay_out(*shape, 1, std::span(&layers, 1));
+  REQUIRE(ranks);
+  const auto bytes = [&] {
+    return runtime::planned_weight_bytes(*shape, ranks->front(), smollm2_bytes(),
+                                         runtime::rules_for(config, *shape));
+  };
+  const std::uint64_t whole = bytes();
+  config.model.quantization = quantization_choice::fp8;
+  CHECK(whole - bytes() == 30ULL * 3'538'944);
+  CHECK(bytes() > 30ULL * 3'538'944 + 2ULL * 28'311'552);
+}
+
 }  // namespace dinfer::tests

@@ -143,6 +143,7 @@ class gguf_writer {
       case kernels::dtype::i32:
         return 26;
       case kernels::dtype::u8:
+      case kernels::dtype::f8_e4m3:
         break;
     }
     FAIL("GGUF has no such tensor type");

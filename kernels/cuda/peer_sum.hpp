@@ -31,7 +31,7 @@ struct sum_limits {
   std::int64_t one_shot_bytes, two_shot_bytes;
 };
 inline constexpr sum_limits fastest_sums[] = {
-    {2, 512 << 10, 8 << 20}, {4, 512 << 10, 8 << 20}, {most_peers, 256 << 10, 8 << 20}};
+    {2, 2 << 20, 16 << 20}, {4, 1 << 20, 16 << 20}, {most_peers, 256 << 10, 8 << 20}};
 
 // What the memory of every rank holds at most: all slots of a one-shot sum, all of a two-shot one.
 inline constexpr std::int64_t one_shot_slots_bytes = 4 << 20, two_shot_bytes = 16 << 20;

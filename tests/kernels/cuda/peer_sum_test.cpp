@@ -182,12 +182,12 @@ class random_sums {
   }
   void sum(const trial& t, std::size_t which) { link_.all_reduce(place(t, which)); }
   void check(const trial& t, std::size_t which) {
+    values_.resize(static_cast<std::size_t>(t.elements));
     for (std::int64_t i = 0; i < t.elements; ++i) {
       float sum = 0;
       for (std::int32_t q = 0; q < link_.size(); ++q) sum += whole_number(i, q, t.number);
       values_[static_cast<std::size_t>(i)] = sum;
     }
-    values_.resize(static_cast<std::size_t>(t.elements));
     const tensor x = place(t, which);
     std::vector<std::byte> got(static_cast<std::size_t>(x.bytes()));
     device_.download(got.data(), x.data, got.size());

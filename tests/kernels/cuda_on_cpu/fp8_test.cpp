@@ -73,14 +73,15 @@ TEST_CASE("a float becomes the 8-bit float that torch makes of it") {
         table.code(v) | table.code(minus) << 8 | static_cast<std::uint32_t>(table.code(v)) << 24;
     if (got != right) FAIL(v << " becomes " << std::hex << got << ", not " << right);
   };
-  for (std::uint32_t half = 0; half <= 0x7F80; ++half) check(half << 16);  // all of bfloat16
+  for (std::uint32_t upper = 0; upper <= 0x7F80; ++upper) check(upper << 16);  // all of bfloat16
   for (const auto begin : table.begins()) {
     for (std::uint32_t bits = std::max(begin, 3U) - 3; bits < begin + 3; ++bits) check(bits);
   }
   CHECK((cuda::four_f8(NAN, 0, 0, 0) & 0x7F) == f8_table::nan);
   for (std::uint32_t code = 0; code < 256; ++code) {
-    const __half_raw half = __nv_cvt_fp8_to_halfraw(static_cast<std::uint8_t>(code), __NV_E4M3);
-    const float value = cuda::to_float(cuda::f16(half)), right = table.value(code);
+    const __half_raw converted =
+        __nv_cvt_fp8_to_halfraw(static_cast<std::uint8_t>(code), __NV_E4M3);
+    const float value = cuda::to_float(cuda::f16(converted)), right = table.value(code);
     CHECK((value == right || (std::isnan(value) && std::isnan(right))));
   }
 }

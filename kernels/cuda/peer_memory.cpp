@@ -260,11 +260,11 @@ std::shared_ptr<peer_memory> peer_memory::meet(int index, const group_place& pla
   const greeting own = made->introduce();
   std::vector<greeting> all(static_cast<std::size_t>(place.size));
   if (!tell(&own, all.data(), sizeof own)) return nullptr;
-  const std::uint8_t reached = made->reach(all) ? 1 : 0;
-  std::vector<std::uint8_t> of_all(all.size());
+  const std::uint32_t reached = made->reach(all) ? 1 : 0;  // NCCL reads words of smaller ones too
+  std::vector<std::uint32_t> of_all(all.size());
   made->shared_ = reached == 1;  // whoever hears this of all may begin
-  if (!tell(&reached, of_all.data(), 1)) return nullptr;
-  if (std::count(of_all.begin(), of_all.end(), 1) < place.size) {
+  if (!tell(&reached, of_all.data(), sizeof reached)) return nullptr;
+  if (std::count(of_all.begin(), of_all.end(), 1U) < place.size) {
     made->shared_ = false;
     return nullptr;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model over any number of ranks says what a naive forward pass in double precision says, and the
 // same bits whatever the chunks and batches.
+#include "dinfer/engine.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/rank_cluster.hpp"
 #include "tests/support/tiny_llama.hpp"
@@ -163,9 +164,10 @@ TEST_CASE("quantised weights compute what the same weights compute dequantised")
 
 TEST_CASE("8-bit floats are refused where the device has none") {
   const tiny_llama model(tiny_llama_options{});
-  auto options = options_for(model);
+  engine_options options;
+  options.model_path = model.path();
   options.quantization = quantization_choice::fp8;
-  const auto refused = runtime::make_model_runner(options, nullptr);
+  const auto refused = engine::open(options);
   REQUIRE(!refused);
   CHECK(refused.error().code == errc::unsupported);
   CHECK(refused.error().message.find("model.quantization") != std::string::npos);

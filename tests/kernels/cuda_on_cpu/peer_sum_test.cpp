@@ -246,7 +246,7 @@ TEST_CASE("a kernel that waits for a peer in vain names it, and ends when the ho
 TEST_CASE("small sums go in one shot, larger ones in two, the largest are NCCL's") {
   for (const std::int32_t ranks : {2, 3, 4, 5, 8}) {
     CHECK(way_of_sum(ranks, 4, {}) == sum_way::one_shot);
-    CHECK(way_of_sum(ranks, 2 << 20, {}) == sum_way::two_shot);
+    CHECK(way_of_sum(ranks, 4 << 20, {}) == sum_way::two_shot);
     CHECK(way_of_sum(ranks, 64 << 20, {}) == sum_way::nccl);
     const peer_group g = peer_layout(0, ranks);
     for (const auto way : {sum_way::one_shot, sum_way::two_shot}) {

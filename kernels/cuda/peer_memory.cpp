@@ -5,10 +5,9 @@
 // - A rank that leaves has its own kernels end first: the host's abort ends those that wait, later
 //   ones find the group dead and store nothing. Only when its stream is empty it says farewell, a
 //   word in every peer's memory, by a kernel behind all others.
-// - Its own memory is parked until every peer has said farewell, or its process is gone, and with
-// it
-//   its kernels. Nobody waits for that: parked memory is looked at whenever a group of this GPU is
-//   joined or left. A peer that stays in a dead group costs memory and nothing else.
+// - Its own memory is parked until every peer has said farewell, or its process is gone, and its
+//   kernels with it. Nobody waits for that: parked memory is looked at whenever a group of this GPU
+//   is joined or left. A peer that stays in a dead group costs memory and nothing else.
 // - What another process has opened is freed a second later still: its farewell comes before it
 //   closes what it opened, and CUDA wants it closed first.
 // - Memory of a process that was killed stays valid for those that have opened it, until they close

@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(256) gate_kernel(gate_job job) {
 
 // The same into 8-bit floats: a block a row, for its scale.
 template <class T, int Packs>
-__global__ void __launch_bounds__(1024) gate_f8_kernel(gate_job job) {
+__global__ void __launch_bounds__(most_row_threads) gate_f8_kernel(gate_job job) {
   DINFER_SHARED(std::uint32_t, space);
   let_next_begin();
   wait_for_previous();

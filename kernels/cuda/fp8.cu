@@ -8,7 +8,7 @@ namespace dinfer::kernels::cuda {
 namespace {
 
 template <class T, int Packs>
-__global__ void __launch_bounds__(1024) quantise_kernel(quantise_job job) {
+__global__ void __launch_bounds__(most_row_threads) quantise_kernel(quantise_job job) {
   DINFER_SHARED(std::uint32_t, space);
   let_next_begin();
   wait_for_previous();

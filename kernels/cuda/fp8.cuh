@@ -75,19 +75,11 @@ __device__ __forceinline__ void store_f8_row(const pack<T> (&x)[Packs], int colu
   if (threadIdx.x == 0) *scale = s.scale;
 }
 
-// Calls fn(packs of a thread, as an integral_constant; threads of a block) for rows of `columns`,
-// as many as f8_takes allows.
+// with_row_threads, of as many columns as f8_takes allows.
 template <class T, class Fn>
 void with_row_packs(std::int64_t columns, Fn&& fn) {
-  constexpr std::int64_t most_threads = 1024;
-  const std::int64_t packs = divide_up(columns, pack<T>::count);
-  const auto threads = [&](int each) {
-    return static_cast<unsigned>(divide_up(divide_up(packs, each), 32) * 32);
-  };
-  if (threads(1) <= most_threads / 2) return fn(std::integral_constant<int, 1>{}, threads(1));
-  if (threads(2) <= most_threads) return fn(std::integral_constant<int, 2>{}, threads(2));
-  if (threads(4) <= most_threads) return fn(std::integral_constant<int, 4>{}, threads(4));
-  throw device_error(errc::internal, "a row too wide for 8-bit floats");
+  if (!with_row_threads<T, 4>(columns, fn))
+    throw device_error(errc::internal, "a row too wide for 8-bit floats");
 }
 
 }  // namespace dinfer::kernels::cuda

@@ -8,7 +8,7 @@ namespace dinfer::kernels::cuda {
 namespace {
 
 template <class T, int Packs, bool Whole>
-__global__ void __launch_bounds__(Packs == 1 ? most_norm_threads / 2 : most_norm_threads)
+__global__ void __launch_bounds__(Packs == 1 ? most_row_threads / 2 : most_row_threads)
     add_norm_kernel(add_norm_job job) {
   DINFER_SHARED(float, space);
   let_next_begin();
@@ -29,12 +29,12 @@ __global__ void __launch_bounds__(Packs == 1 ? most_norm_threads / 2 : most_norm
 }
 
 template <class T, int Packs>
-void launch_add_norm(const add_norm_job& job, std::int64_t threads, cudaStream_t stream) {
+void launch_add_norm(const add_norm_job& job, unsigned threads, cudaStream_t stream) {
   with_whole<T>(job.columns, {job.partial, job.residual, job.gain, job.bias, job.normed},
                 [&](auto whole) {
                   launch(add_norm_kernel<T, Packs, decltype(whole)::value>,
-                         dim3(static_cast<unsigned>(job.rows)),
-                         dim3(static_cast<unsigned>(threads)), 32 * sizeof(float), stream, job);
+                         dim3(static_cast<unsigned>(job.rows)), dim3(threads), 32 * sizeof(float),
+                         stream, job);
                 });
 }
 
@@ -44,7 +44,7 @@ void add_norm(const add_norm_job& job, dtype type, cudaStream_t stream) {
   if (job.columns == 0 || (job.partial == nullptr && job.gain == nullptr)) return;
   with_type(type, [&](auto zero) {
     using T = decltype(zero);
-    with_norm_threads<T>(job.columns, [&](auto packs, std::int64_t threads) {
+    with_norm_threads<T>(job.columns, [&](auto packs, unsigned threads) {
       launch_add_norm<T, decltype(packs)::value>(job, threads, stream);
     });
   });

@@ -10,8 +10,6 @@
 
 namespace dinfer::kernels::cuda {
 
-inline constexpr int most_norm_threads = 1024;
-
 // This thread's packs of a row: pack i begins at column first(i).
 template <class T, int Packs>
 struct row_part {
@@ -120,17 +118,12 @@ __device__ __forceinline__ void store_normed(row_part<T, Packs>& own,
   }
 }
 
-// Calls fn(std::integral_constant<int, packs a thread>, threads) for rows of `columns` T.
+// with_row_threads, of as many packs a thread as the kernels here have.
 template <class T, class Fn>
 void with_norm_threads(std::int64_t columns, Fn&& fn) {
-  const std::int64_t packs = divide_up(columns, pack<T>::count);
-  const auto threads = [&](int each) { return divide_up(divide_up(packs, each), 32) * 32; };
-  if (threads(1) <= most_norm_threads / 2) return fn(std::integral_constant<int, 1>{}, threads(1));
-  if (threads(2) <= most_norm_threads) return fn(std::integral_constant<int, 2>{}, threads(2));
-  if constexpr (sizeof(T) == 4) {
-    if (threads(4) <= most_norm_threads) return fn(std::integral_constant<int, 4>{}, threads(4));
-  }
-  throw device_error(errc::unsupported, "add_norm: rows of more than 16384 columns");
+  constexpr int most_packs = sizeof(T) == 4 ? 4 : 2;
+  if (!with_row_threads<T, most_packs>(columns, fn))
+    throw device_error(errc::unsupported, "add_norm: rows of more than 16384 columns");
 }
 
 }  // namespace dinfer::kernels::cuda

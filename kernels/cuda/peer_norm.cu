@@ -64,13 +64,13 @@ bool peer_sum_add_norm(const peer_group& group, sum_way way, const add_norm_job&
     using T = decltype(zero);
     if (!fuses<T>(job)) return;
     const std::int64_t packs = job.rows * job.columns / pack<T>::count;
-    with_norm_threads<T>(job.columns, [&](auto each, std::int64_t threads) {
+    with_norm_threads<T>(job.columns, [&](auto each, unsigned threads) {
       if constexpr (decltype(each)::value <= most_packs) {
         if (threads > most_threads) return;
         with_ranks(group.ranks, [&](auto ranks) {
           launch(sum_add_norm_kernel<T, decltype(each)::value, decltype(ranks)::value>,
-                 dim3(static_cast<unsigned>(job.rows)), dim3(static_cast<unsigned>(threads)),
-                 32 * sizeof(float), stream, group, job, packs);
+                 dim3(static_cast<unsigned>(job.rows)), dim3(threads), 32 * sizeof(float), stream,
+                 group, job, packs);
         });
         done = true;
       }

@@ -85,6 +85,33 @@ void with_whole(std::int64_t columns, std::initializer_list<const void*> address
 
 constexpr std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+inline constexpr int most_row_threads = 1024;
+
+// For a block that holds a row of `columns` in registers: fn(packs of a thread, as an
+// integral_constant; threads). False, and fn is not called, where MostPacks a thread are too few.
+template <class T, int MostPacks, class Fn>
+bool with_row_threads(std::int64_t columns, Fn&& fn) {
+  const std::int64_t packs = divide_up(columns, pack<T>::count);
+  const auto threads = [&](int each) {
+    return static_cast<unsigned>(divide_up(divide_up(packs, each), 32) * 32);
+  };
+  if (threads(1) <= most_row_threads / 2) {
+    fn(std::integral_constant<int, 1>{}, threads(1));
+    return true;
+  }
+  if (threads(2) <= most_row_threads) {
+    fn(std::integral_constant<int, 2>{}, threads(2));
+    return true;
+  }
+  if constexpr (MostPacks >= 4) {
+    if (threads(4) <= most_row_threads) {
+      fn(std::integral_constant<int, 4>{}, threads(4));
+      return true;
+    }
+  }
+  return false;
+}
+
 // A grid for threads that take `packs` packs each of a row of `columns`: rows along x, stretches of
 // a row along y.
 struct row_grid {

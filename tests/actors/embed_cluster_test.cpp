@@ -130,6 +130,22 @@ void check_ended(const caf::scoped_actor& self) {
   }
 }
 
+// A host that answers, has streams when it stops, and is gone within seconds.
+void check_service_until_stopped(const cluster_config& cluster, const std::string& name) {
+  clock::time_point began;
+  {
+    host app(cluster, name);
+    app.be_ready();
+    check_answers(app);
+    const caf::scoped_actor self{app.system()};
+    begin_streams(self, app.node().engine());
+    began = clock::now();
+    REQUIRE(app.node().stop());
+    check_ended(self);
+  }
+  CHECK(clock::now() - began < milliseconds(5000));
+}
+
 std::unique_ptr<child_process> start_node(const std::string& file, const std::string& name) {
   return std::make_unique<child_process>(
       std::vector<std::string>{"/bin/sh", "-c", "exec \"$@\" 2>&1", "sh", DINFER_NODE_PROGRAM,
@@ -150,18 +166,7 @@ TEST_CASE("a host that is the first node serves with a dinfer-node, which ends a
   const auto file = folder.write("cluster.conf", cluster_conf("tensor_parallel_size = 2"));
   const auto other = start_node(file, "b");
   const auto cluster = read(file);
-  clock::time_point began;
-  {
-    host app(cluster, "a");
-    app.be_ready();
-    check_answers(app);
-    const caf::scoped_actor self{app.system()};
-    begin_streams(self, app.node().engine());
-    began = clock::now();
-    REQUIRE(app.node().stop());
-    check_ended(self);
-  }
-  CHECK(clock::now() - began < milliseconds(5000));
+  check_service_until_stopped(cluster, "a");
   const auto code = other->wait(patience);
   INFO(other->seen());
   CHECK(code == 5);  // it lost the first node
@@ -172,18 +177,7 @@ TEST_CASE("a host that is not the first node may leave and come again", "[slow]"
   const auto file = folder.write("cluster.conf", cluster_conf("pipeline_parallel_size = 2"));
   const auto first = start_node(file, "a");
   const auto cluster = read(file);
-  clock::time_point began;
-  {
-    host app(cluster, "b");
-    app.be_ready();
-    check_answers(app);
-    const caf::scoped_actor self{app.system()};
-    begin_streams(self, app.node().engine());
-    began = clock::now();
-    REQUIRE(app.node().stop());
-    check_ended(self);
-  }
-  CHECK(clock::now() - began < milliseconds(5000));
+  check_service_until_stopped(cluster, "b");
   host again(cluster, "b");
   again.be_ready();
   check_answers(again);

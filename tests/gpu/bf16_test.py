@@ -9,47 +9,17 @@ For each of 20 prompts: the first token must be the reference's, unless the refe
 log-probabilities that both give to the reference's five best tokens may differ by MOST, on average by MEAN. Both keep
 activations in bfloat16 and round at different places; the reference's head is computed in float32, as ours is."""
 import argparse
-import contextlib
 import json
 import pathlib
-import signal
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
+
+from one_node import post, server
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "reference"))
 
 MARGIN, MOST, MEAN = 0.15, 0.25, 0.05
 TOKENS = 32
-
-
-def post(url, path, body):
-    request = urllib.request.Request(url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
-
-
-@contextlib.contextmanager
-def server(arguments):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    node = subprocess.Popen([f"{arguments.bin}/dinfer-node", "--model", arguments.model, "--devices", "cuda:0", "--port", str(port)])
-    try:
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(url + "/ready", timeout=5).close()
-                break
-            if node.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("dinfer-node did not become ready")
-            time.sleep(0.05)
-        yield url
-    finally:
-        node.send_signal(signal.SIGTERM)
-        node.wait(60)
 
 
 def answers_of(url, model, prompts):

@@ -10,16 +10,13 @@ float32's, by how much a token's log-probability differs from float32's on avera
 fraction is off by 2.6 % of a number in the square mean at worst, of both operands 4 % of a product; logits of some units move by
 tenths then. The bounds of fp8 are a few times that: a layer whose scales or columns are wrong is off by units."""
 import argparse
-import contextlib
 import json
 import math
 import pathlib
-import signal
-import socket
-import subprocess
 import sys
-import time
 import urllib.request
+
+from one_node import post, server
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TOKENS, PIECE, PIECES = 64, 512, 4
@@ -27,34 +24,6 @@ RUNS = {"float32": ["--dtype", "float32"], "bfloat16": ["--dtype", "bfloat16"],
         "fp8": ["--dtype", "bfloat16", "--quantization", "fp8"]}
 # Least share of equal likeliest tokens, most mean difference of log-probabilities, most change of perplexity as a share.
 BOUNDS = {"bfloat16": (0.95, 0.05, 0.02), "fp8": (0.80, 0.40, 0.15)}
-
-
-def post(url, path, body):
-    request = urllib.request.Request(url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.load(answer)
-
-
-@contextlib.contextmanager
-def server(arguments, flags):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    node = subprocess.Popen([f"{arguments.bin}/dinfer-node", "--model", arguments.model, "--devices", "cuda:0", "--port", str(port),
-                             *flags])
-    try:
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
-        while True:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(url + "/ready", timeout=5).close()
-                break
-            if node.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("dinfer-node did not become ready")
-            time.sleep(0.05)
-        yield url
-    finally:
-        node.send_signal(signal.SIGTERM)
-        node.wait(60)
 
 
 def scored(url, model, tokens):

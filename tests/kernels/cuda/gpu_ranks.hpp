@@ -37,8 +37,8 @@ class variable {
 class gpu_ranks {
  public:
   gpu_ranks(std::int32_t ranks, kernels::dtype type,
-            std::chrono::milliseconds deadline = std::chrono::seconds(60))
-      : deadline_(deadline) {
+            std::chrono::milliseconds deadline = std::chrono::seconds(60), bool neighbours = false)
+      : deadline_(deadline), neighbours_(neighbours) {
     for (std::int32_t i = 0; i < ranks; ++i) {
       kernels::device_options options;
       options.activation = type;
@@ -53,7 +53,8 @@ class gpu_ranks {
     groups_.resize(devices_.size());
     const std::string id = devices_[0]->make_group_id();
     run([&](kernels::device& d, std::int32_t rank) {
-      groups_[static_cast<std::size_t>(rank)] = d.join_group({id, rank, size(), false, deadline_});
+      groups_[static_cast<std::size_t>(rank)] =
+          d.join_group({id, rank, size(), neighbours_, deadline_});
     });
   }
   void leave() { groups_.clear(); }
@@ -92,6 +93,7 @@ class gpu_ranks {
 
  private:
   std::chrono::milliseconds deadline_;
+  bool neighbours_;  // they will pass on to each other
   std::vector<std::unique_ptr<kernels::device>> devices_;
   std::vector<std::unique_ptr<kernels::communicator>> groups_;
 };

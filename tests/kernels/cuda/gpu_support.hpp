@@ -111,6 +111,15 @@ inline std::vector<float> rounded(std::span<const float> values, kernels::dtype 
   return decode(type, encode(type, values));
 }
 
+// What an all-reduce makes of these parts, one of each rank: added in rank order, rounded once.
+inline std::vector<float> right_sum(const std::vector<std::vector<float>>& in,
+                                    kernels::dtype type) {
+  std::vector<float> sum = in[0];
+  for (std::size_t q = 1; q < in.size(); ++q)
+    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += in[q][i];
+  return rounded(sum, type);
+}
+
 // A tensor with memory of its own, full of 0xFF at first: NaN in f32, bf16 and f16, -1 in i32.
 class device_tensor {
  public:

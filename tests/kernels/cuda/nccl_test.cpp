@@ -2,7 +2,7 @@
 // NCCL's communicator on two GPUs, with sums of our own (peer_sum_test.cpp has more of those): sums
 // against sums made on the host, the same bits on both ranks; everything else byte for byte;
 // recorded, aborted, joined anew.
-#include "tests/kernels/cuda/gpu_support.hpp"
+#include "tests/kernels/cuda/gpu_ranks.hpp"
 
 #include "kernels/communicator.hpp"
 #include "kernels/ops.hpp"
@@ -20,58 +20,21 @@ using std::chrono_literals::operator""s;
 
 namespace {
 
-// Two GPUs and their group; each rank's work runs on a thread of its own.
-class two_ranks {
+class two_ranks : public gpu_ranks {
  public:
-  explicit two_ranks(dtype type) {
-    for (const char* name : {"cuda:0", "cuda:1"}) {
-      device_options options;
-      options.activation = type;
-      auto opened = open_device(name, options);
-      if (!opened) FAIL(opened.error().message);
-      devices_.push_back(std::move(*opened));
-    }
-    join();
-  }
-  void join() {
-    ranks_.clear();
-    ranks_.resize(2);
-    const std::string id = devices_[0]->make_group_id();
-    run([&](device& d, std::int32_t rank) {
-      ranks_[static_cast<std::size_t>(rank)] = d.join_group({id, rank, 2, true, 60s});
-    });
-  }
-  communicator& rank(std::int32_t i) { return *ranks_[static_cast<std::size_t>(i)]; }
+  explicit two_ranks(dtype type) : gpu_ranks(2, type, 60s, true) {}
 
-  void run(const std::function<void(device&, std::int32_t)>& work) {
-    std::vector<std::string> failures(2);
-    std::vector<std::thread> threads;
-    for (std::int32_t i = 0; i < 2; ++i)
-      threads.emplace_back([&, i] {
-        try {
-          work(*devices_[static_cast<std::size_t>(i)], i);
-        } catch (const std::exception& e) {
-          failures[static_cast<std::size_t>(i)] = e.what();
-        }
-      });
-    for (auto& t : threads) t.join();
-    for (const auto& failure : failures) {
-      INFO(failure);
-      REQUIRE(failure.empty());
-    }
-  }
-
-  // The same with a tensor in and one out, both of `type`: what came out on both ranks.
+  // Work with a tensor in and one out, both of `type`: what came out on both ranks.
   using operation = std::function<void(communicator&, tensor in, tensor out)>;
   std::array<std::vector<float>, 2> results(dtype type, const std::vector<float>* in,
                                             std::int64_t out_elements, const operation& work) {
     std::vector<device_tensor> from, to;  // by this thread: assertions are made here alone
-    for (std::size_t i = 0; i < 2; ++i) {
-      from.push_back(filled(*devices_[i], type, in[i], in[i].size()));
-      to.push_back(poisoned(*devices_[i], type, out_elements));
-      devices_[i]->synchronize();
+    for (std::int32_t i = 0; i < 2; ++i) {
+      from.push_back(filled(device(i), type, in[i], in[i].size()));
+      to.push_back(poisoned(device(i), type, out_elements));
+      device(i).synchronize();
     }
-    run([&](device& d, std::int32_t i) {
+    run([&](kernels::device& d, std::int32_t i) {
       const auto at = static_cast<std::size_t>(i);
       work(rank(i), from[at], to[at]);
       d.synchronize();
@@ -85,16 +48,12 @@ class two_ranks {
   std::vector<device_tensor> ones(std::int64_t n) {
     std::vector<device_tensor> all;
     const std::vector<float> values(static_cast<std::size_t>(n), 1.0F);
-    for (auto& d : devices_) {
-      all.push_back(filled(*d, dtype::f32, values, n));
-      d->synchronize();
+    for (std::int32_t i = 0; i < 2; ++i) {
+      all.push_back(filled(device(i), dtype::f32, values, n));
+      device(i).synchronize();
     }
     return all;
   }
-
- private:
-  std::vector<std::unique_ptr<device>> devices_;
-  std::vector<std::unique_ptr<communicator>> ranks_;
 };
 
 }  // namespace

@@ -43,14 +43,6 @@ std::vector<std::vector<float>> random_parts(random_numbers& random, std::int32_
   return parts;
 }
 
-// In rank order, rounded once.
-std::vector<float> right_sum(const std::vector<std::vector<float>>& in, dtype type) {
-  std::vector<float> sum = in[0];
-  for (std::size_t q = 1; q < in.size(); ++q)
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += in[q][i];
-  return rounded(sum, type);
-}
-
 }  // namespace
 
 TEST_CASE("GPUs of a host sum through their own memory, in rank order and rounded once",

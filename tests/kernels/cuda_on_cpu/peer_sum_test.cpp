@@ -111,13 +111,6 @@ std::vector<std::vector<std::byte>> run_sum(ranks_of_host& host, sum_way way,
   return out;
 }
 
-std::vector<float> right_sum(const std::vector<std::vector<float>>& in, dtype type) {
-  std::vector<float> sum = in[0];
-  for (std::size_t q = 1; q < in.size(); ++q)
-    for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += in[q][i];
-  return rounded(sum, type);
-}
-
 }  // namespace
 
 TEST_CASE("peers' sums on the host are in rank order, of any size, one behind the other") {

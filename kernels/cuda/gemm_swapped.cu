@@ -28,11 +28,9 @@ namespace {
 // By one warp.
 template <class Shape>
 __device__ __forceinline__ void produce(const swapped_args& a, const CUtensorMap* w,
-                                        const CUtensorMap* x, const unit_shares& shares,
+                                        const CUtensorMap* x, const block_units& units,
                                         unsigned char* shared, ring_barriers& barriers) {
-  const std::int32_t begin = shares.begin(static_cast<std::int32_t>(blockIdx.x));
-  const std::int32_t end = shares.begin(static_cast<std::int32_t>(blockIdx.x) + 1);
-  const std::int32_t ahead = min(end - begin, std::int32_t{Shape::stages});
+  const std::int32_t ahead = min(units.count(), std::int32_t{Shape::stages});
   const bool speaker = threadIdx.x % 32 == 0;
   const auto fetch_w = [&](std::int32_t unit, int stage) {
     barrier_arrive_expect(barriers.full + stage, Shape::stage_bytes);
@@ -44,13 +42,14 @@ __device__ __forceinline__ void produce(const swapped_args& a, const CUtensorMap
              0, barriers.full + stage);
   };
   if (speaker) {
-    for (int i = 0; i < ahead; ++i) fetch_w(begin + i, i);
+    for (int i = 0; i < ahead; ++i) fetch_w(units.at(i), i);
   }
   wait_for_previous();
   if (!speaker) return;
-  for (int i = 0; i < ahead; ++i) fetch_x(begin + i, i);
+  for (int i = 0; i < ahead; ++i) fetch_x(units.at(i), i);
   ring_place<Shape::stages> place;
-  for (std::int32_t unit = begin + ahead; unit < end; ++unit) {
+  for (std::int32_t i = ahead; i < units.count(); ++i) {
+    const std::int32_t unit = units.at(i);
     barrier_wait(barriers.empty + place.stage, place.parity);
     fetch_w(unit, place.stage);
     fetch_x(unit, place.stage);
@@ -60,8 +59,9 @@ __device__ __forceinline__ void produce(const swapped_args& a, const CUtensorMap
 
 // By warpgroup `group`.
 template <class Shape>
-__device__ __forceinline__ void consume(const swapped_args& a, const unit_shares& shares, int group,
-                                        unsigned char* shared, ring_barriers& barriers) {
+__device__ __forceinline__ void consume(const swapped_args& a, const unit_shares& shares,
+                                        const block_units& units, int group, unsigned char* shared,
+                                        ring_barriers& barriers) {
   const int thread = static_cast<int>(threadIdx.x % group_threads);
   const std::uint32_t base = shared_address(shared);
   const std::uint64_t w =
@@ -71,14 +71,13 @@ __device__ __forceinline__ void consume(const swapped_args& a, const unit_shares
       reinterpret_cast<float*>(shared + Shape::strips_at) + group * Shape::strip_floats;
   volatile int* const flag = reinterpret_cast<int*>(shared + Shape::flags_at) + group;
   wait_for_previous();  // it may still read what this one writes
-  const std::int32_t end = shares.begin(static_cast<std::int32_t>(blockIdx.x) + 1);
   ring_place<Shape::stages> place;
   tile_sums<Shape> sums;
-  for (std::int32_t unit = shares.begin(static_cast<std::int32_t>(blockIdx.x)); unit < end;) {
-    const std::int32_t tile = unit / a.depth;
-    const std::int32_t count = min(end, (tile + 1) * a.depth) - unit;
+  for (std::int32_t i = 0; i < units.count();) {
+    const std::int32_t unit = units.at(i), tile = unit / a.depth;
+    const std::int32_t count = units.together(unit, a.depth);
     add_units<Shape>(sums, count, w, x, barriers, place);
-    unit += count;
+    i += count;
     if (count == a.depth || share_tile<Shape>(a, shares, tile, group, thread, sums, flag)) {
       store_tile<Shape>(a, tile, group, thread, sums, space);
     }
@@ -104,11 +103,12 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   }
   __syncthreads();
   const unit_shares shares{std::int64_t{a.tiles} * a.depth, gridDim.x};
+  const block_units units(shares, static_cast<std::int32_t>(blockIdx.x), a.depth);
   const int group = __shfl_sync(0xFFFFFFFFU, static_cast<int>(threadIdx.x / group_threads), 0);
   if (group == Shape::groups) {
-    produce<Shape>(a, &w, &x, shares, shared, barriers);
+    produce<Shape>(a, &w, &x, units, shared, barriers);
   } else {
-    consume<Shape>(a, shares, group, shared, barriers);
+    consume<Shape>(a, shares, units, group, shared, barriers);
   }
 #endif
 }
@@ -211,9 +211,11 @@ std::vector<swapped_plan> swapped_plans(const product& p, std::int32_t multiproc
     if (!has_height(p, height)) continue;
     const std::int64_t tiles = divide_up(p.n, height), depth = depth_of(p);
     add(height, std::min<std::int64_t>(multiprocessors, tiles * depth));
-    // Cuts that fall together with the ends of tiles.
-    add(height, tiles > multiprocessors ? divide_up(tiles, divide_up(tiles, multiprocessors))
-                                        : tiles * std::min(multiprocessors / tiles, depth));
+    if (tiles > 4 * multiprocessors) continue;
+    // Cuts that fall together with the ends of tiles, and none.
+    if (tiles <= multiprocessors) add(height, tiles * std::min(multiprocessors / tiles, depth));
+    const std::int64_t turns = divide_up(tiles, multiprocessors);
+    if (3 * tiles > multiprocessors) add(height, divide_up(tiles, turns));
   }
   return plans;
 }

@@ -69,6 +69,33 @@ struct unit_shares {
   }
 };
 
+// The units of one block, in the order in which it takes them: first those of tiles that it shares,
+// whose sums then go through memory while it is busy with tiles of its own.
+struct block_units {
+  std::int32_t begin, end;   // all
+  std::int32_t first, last;  // tiles of its own lie between
+
+  __device__ __forceinline__ block_units(const unit_shares& shares, std::int32_t block,
+                                         std::int32_t depth)
+      : begin(shares.begin(block)),
+        end(shares.begin(block + 1)),
+        first(min(end, (begin + depth - 1) / depth * depth)),
+        last(max(first, end / depth * depth)) {}
+
+  __device__ __forceinline__ std::int32_t count() const { return end - begin; }
+  // The unit that comes after i others.
+  __device__ __forceinline__ std::int32_t at(std::int32_t i) const {
+    if (i < first - begin) return begin + i;
+    i -= first - begin;
+    return i < end - last ? last + i : first + i - (end - last);
+  }
+  // How many of a tile are taken together, from `unit`.
+  __device__ __forceinline__ std::int32_t together(std::int32_t unit, std::int32_t depth) const {
+    if (unit < first) return first - unit;
+    return unit < last ? depth : end - unit;
+  }
+};
+
 struct ring_barriers {
   std::uint64_t full[most_stages], empty[most_stages];
 };

@@ -44,9 +44,9 @@ class gemm {
   gemm& operator=(const gemm&) = delete;
 
   // Any of bf16, f16 and f32, any shape; f8_e4m3 as multiply_fp8 takes it. The first product of a
-  // shape and tuning bucket (outside of stream capture) is used to measure about a dozen
-  // algorithms, on its own operands: it writes the same `out` again and again and waits for the
-  // stream, for about 10 ms, or 50 ms above 512 rows.
+  // shape and tuning bucket (outside of stream capture) is used to measure up to two dozen ways, on
+  // its own operands: it writes the same `out` again and again and waits for the stream, for about
+  // 10 ms, or 50 ms above 512 rows.
   void multiply(const product& p);
   // silu(gate) * up of p's columns, as multiply_skinny_swiglu, to `gated` [rows, n / 2], where a
   // kernel can; else false. p is measured as multiply() does.

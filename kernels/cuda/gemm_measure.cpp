@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 namespace dinfer::kernels::cuda {
@@ -27,6 +28,20 @@ struct gemm::candidate {
   gemm_choice choice;
   std::vector<float> ms;
 
+  std::string name() const {
+    switch (choice.way) {
+      case gemm_way::library:
+        return "library";
+      case gemm_way::padded:
+        return "library, padded";
+      case gemm_way::skinny:
+        return "skinny";
+      case gemm_way::swapped:
+        return "swapped, height " + std::to_string(choice.algorithm[0]) + ", blocks " +
+               std::to_string(choice.algorithm[1]);
+    }
+    return {};
+  }
   float median() const {
     auto sorted = ms;
     const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
@@ -69,6 +84,14 @@ void gemm::time_all(const product& p, std::vector<candidate>& candidates) {
   std::stable_sort(timed.begin(), timed.end(), [](const candidate& a, const candidate& b) {
     return a.ms.front() < b.ms.front();
   });
+  if (std::getenv("DINFER_TUNING_LOG") != nullptr) {
+    for (const auto& c : timed) {
+      std::fprintf(stderr, "%s, rows %lld, n %lld, k %lld: %.2f us, %s\n",
+                   std::string(info(p.type).name).c_str(), static_cast<long long>(p.rows),
+                   static_cast<long long>(p.n), static_cast<long long>(p.k),
+                   1000.0 * static_cast<double>(c.ms.front()), c.name().c_str());
+    }
+  }
   if (timed.size() > finalists) timed.resize(finalists);
   for (std::size_t sample = 1; sample < most_samples && spent < budget; ++sample) {
     for (auto& c : timed) {

@@ -48,12 +48,26 @@ __device__ __forceinline__ void produce(const swapped_args& a, const CUtensorMap
   if (!speaker) return;
   for (int i = 0; i < ahead; ++i) fetch_x(units.at(i), i);
   ring_place<Shape::stages> place;
-  for (std::int32_t i = ahead; i < units.count(); ++i) {
-    const std::int32_t unit = units.at(i);
-    barrier_wait(barriers.empty + place.stage, place.parity);
-    fetch_w(unit, place.stage);
-    fetch_x(unit, place.stage);
-    place.step();
+  for (std::int32_t i = ahead; i < units.count();) {
+    const std::int32_t some = min(units.count() - i, std::int32_t{Shape::burst});
+    ring_place<Shape::stages> to[Shape::burst + 1];
+    to[0] = place;
+#pragma unroll
+    for (int j = 0; j < Shape::burst; ++j) {
+      to[j + 1] = to[j];
+      if (j < some) to[j + 1].step();
+      if (j + 1 == some) barrier_wait(barriers.empty + to[j].stage, to[j].parity);  // the last free
+    }
+#pragma unroll
+    for (int j = 0; j < Shape::burst; ++j) {
+      if (j < some) fetch_w(units.at(i + j), to[j].stage);
+    }
+#pragma unroll
+    for (int j = 0; j < Shape::burst; ++j) {
+      if (j < some) fetch_x(units.at(i + j), to[j].stage);
+    }
+    place = to[Shape::burst];
+    i += some;
   }
 }
 
@@ -78,9 +92,11 @@ __device__ __forceinline__ void consume(const swapped_args& a, const unit_shares
     const std::int32_t count = units.together(unit, a.depth);
     add_units<Shape>(sums, count, w, x, barriers, place);
     i += count;
-    if (count == a.depth || share_tile<Shape>(a, shares, tile, group, thread, sums, flag)) {
-      store_tile<Shape>(a, tile, group, thread, sums, space);
+    if (count < a.depth) {
+      const tile_parts<Shape> parts(a, shares, tile, group, thread);
+      if (!share_tile<Shape>(a, parts, tile, group, thread, sums, flag)) continue;
     }
+    store_tile<Shape>(a, tile, group, thread, sums, space);
   }
 }
 

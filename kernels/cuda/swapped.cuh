@@ -27,7 +27,7 @@ struct swapped_args {
 inline constexpr int group_threads = 128, unit_bytes = 128, strip = 32, strip_stride = 64 + 4;
 inline constexpr int most_stages = 16;
 // Less than a block may have: kernels of little shared memory run beside it.
-inline constexpr int ring_and_all_bytes = 200 * 1024;
+inline constexpr int ring_and_all_bytes = 220 * 1024;
 
 // T: of the operands; Columns: rows of x at most; Groups: warpgroups; Blocks: of 64 rows each has.
 template <class T, int Columns, int Groups, int Blocks>
@@ -45,6 +45,8 @@ struct swapped_shape {
       Groups * strip_floats * 4 + 2 * most_stages * 8 + Groups * static_cast<int>(sizeof(int));
   static constexpr int stages =
       std::min(most_stages, (ring_and_all_bytes - after_ring) / stage_bytes);
+  // Units that are asked for together: neighbours along k, so that memory reads longer stretches.
+  static constexpr int burst = stages >= 8 ? 4 : stages >= 5 ? 2 : 1;
   static constexpr int strips_at = stages * stage_bytes;
   static constexpr int barriers_at = strips_at + Groups * strip_floats * 4;
   static constexpr int flags_at = barriers_at + 2 * most_stages * 8;
@@ -52,9 +54,14 @@ struct swapped_shape {
   // Four sums of a thread, as they go through memory: of a group's tile, of a whole one.
   static constexpr int group_fours = Blocks * Columns / 8 * group_threads;
   static constexpr int tile_fours = Groups * group_fours;
-  // Parts of others that are asked for together.
-  static constexpr int merge_ahead = std::max(1, 128 / (Columns * Blocks));
   static_assert(stages >= 3 && shared_bytes <= 227 * 1024);
+};
+
+// Of a warpgroup: sums[b] is the product of its rows 64 b .. 64 b + 63 of the tile, laid out as
+// multiply_shared leaves it.
+template <class Shape>
+struct tile_sums {
+  float v[Shape::blocks][Shape::columns / 2];
 };
 
 // The units of all tiles, one tile after another, in equal shares.

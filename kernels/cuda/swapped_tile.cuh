@@ -9,13 +9,6 @@
 
 namespace dinfer::kernels::cuda {
 
-// Of a warpgroup: sums[b] is the product of its rows 64 b .. 64 b + 63 of the tile, laid out as
-// multiply_shared leaves it.
-template <class Shape>
-struct tile_sums {
-  float v[Shape::blocks][Shape::columns / 2];
-};
-
 // sums = w x^T, or += where `add`, of the unit in a stage; both are done with it afterwards.
 template <class Shape>
 __device__ __forceinline__ void multiply_unit(float (&sums)[Shape::blocks][Shape::columns / 2],
@@ -61,62 +54,80 @@ __device__ __forceinline__ void add_units(tile_sums<Shape>& sums, std::int32_t c
   }
 }
 
-// fn(b, j, four) for the thread's fours of sums: block b, columns 8 j .. 8 j + 7. Columns that x
-// has no rows for are left out.
-template <class Shape, class Fn>
-__device__ __forceinline__ void for_fours(const swapped_args& a, Fn&& fn) {
+// Where a thread's fours of sums lie in memory, which holds fours one thread after another.
+template <class Shape>
+struct tile_parts {
+  static constexpr int fours = Shape::blocks * Shape::columns / 8;
+  // Of a part, and parts, that are asked for at a time, as registers allow.
+  static constexpr int some = fours <= 16 ? fours : 8, ahead = some < 16 ? 16 / some : 1;
+  std::int32_t first, last;  // blocks that share the tile
+  bool first_begins;         // the first one's share begins with this tile
+  float4* thread_parts;
+
+  __device__ __forceinline__ tile_parts(const swapped_args& a, const unit_shares& shares,
+                                        std::int32_t tile, int group, int thread)
+      : first(shares.owner(tile * a.depth)),
+        last(shares.owner((tile + 1) * a.depth - 1)),
+        first_begins(shares.begin(first) == tile * a.depth),
+        thread_parts(a.parts + group * Shape::group_fours + thread) {}
+
+  // A block has two parts at most: of the tile that it begins with, and of the one it ends with.
+  __device__ __forceinline__ float4* of(std::int32_t block) const {
+    const int which = block > first || first_begins ? 0 : 1;
+    return thread_parts + (std::int64_t{2} * block + which) * Shape::tile_fours;
+  }
+  __device__ __forceinline__ void put(const tile_sums<Shape>& sums, std::int32_t block) const {
+    const float* v = &sums.v[0][0];
 #pragma unroll
-  for (int b = 0; b < Shape::blocks; ++b) {
-#pragma unroll
-    for (int j = 0; j < Shape::columns / 8; ++j) {
-      if (8 * j < a.rows) fn(b, j, (b * (Shape::columns / 8) + j) * group_threads);
+    for (int i = 0; i < fours; ++i) {
+      __stcg(of(block) + i * group_threads,
+             make_float4(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]));
     }
   }
-}
+  // All parts, in the order of k.
+  __device__ __forceinline__ void add_up(tile_sums<Shape>& sums) const {
+    sums = {};
+    float* const sum = &sums.v[0][0];
+#pragma unroll
+    for (int begin = 0; begin < fours; begin += some) {
+#pragma unroll ahead
+      for (std::int32_t block = first; block <= last; ++block) {
+        float4 v[some];
+#pragma unroll
+        for (int i = 0; i < some; ++i) v[i] = __ldcg(of(block) + (begin + i) * group_threads);
+#pragma unroll
+        for (int i = 0; i < some; ++i) {
+          float* const four = sum + 4 * (begin + i);
+          four[0] += v[i].x;
+          four[1] += v[i].y;
+          four[2] += v[i].z;
+          four[3] += v[i].w;
+        }
+      }
+    }
+  }
+};
 
 // A part of a tile to memory. True for all threads of the group whose part was the last to come:
 // then the sums are those of the whole tile.
 template <class Shape>
-__device__ __forceinline__ bool share_tile(const swapped_args& a, const unit_shares& shares,
+__device__ __forceinline__ bool share_tile(const swapped_args& a, const tile_parts<Shape>& parts,
                                            std::int32_t tile, int group, int thread,
                                            tile_sums<Shape>& sums, volatile int* flag) {
-  const std::int32_t first = shares.owner(tile * a.depth);
-  const std::int32_t last = shares.owner((tile + 1) * a.depth - 1);
-  // A block has two parts at most: of the tile that it begins with, and of the one it ends with.
-  const auto part_of = [&](std::int32_t block) {
-    const int which = shares.begin(block) / a.depth == tile ? 0 : 1;
-    return a.parts + (std::int64_t{2} * block + which) * Shape::tile_fours +
-           group * Shape::group_fours + thread;
-  };
-  float4* const own = part_of(static_cast<std::int32_t>(blockIdx.x));
-  for_fours<Shape>(a, [&](int b, int j, int four) {
-    const float* v = sums.v[b] + 4 * j;
-    __stcg(own + four, make_float4(v[0], v[1], v[2], v[3]));
-  });
+  parts.put(sums, static_cast<std::int32_t>(blockIdx.x));
   group_sync(1 + group, group_threads);  // what the group wrote is covered by one thread's fence
   if (thread == 0) {
     __threadfence();
     std::uint32_t* const counter = a.counters + tile * Shape::groups + group;
-    const bool all = atomicAdd(counter, 1U) == static_cast<std::uint32_t>(last - first);
+    const auto others = static_cast<std::uint32_t>(parts.last - parts.first);
+    const bool all = atomicAdd(counter, 1U) == others;
     if (all) *counter = 0;  // for the next launch
     *flag = all ? 1 : 0;
   }
   group_sync(1 + group, group_threads);
   if (*flag == 0) return false;
   __threadfence();
-  sums = {};
-#pragma unroll Shape::merge_ahead
-  for (std::int32_t block = first; block <= last; ++block) {
-    const float4* const part = part_of(block);
-    for_fours<Shape>(a, [&](int b, int j, int four) {
-      const float4 v = __ldcg(part + four);
-      float* const sum = sums.v[b] + 4 * j;
-      sum[0] += v.x;
-      sum[1] += v.y;
-      sum[2] += v.z;
-      sum[3] += v.w;
-    });
-  }
+  parts.add_up(sums);
   return true;
 }
 

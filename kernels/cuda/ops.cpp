@@ -85,7 +85,7 @@ cuda_ops::cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDevi
       // Cleared, for it is also read as it is (gemm.hpp).
       gemm_space_(exact_ ? buffer() : owner.allocate(gemm::wanted_space_bytes(), true)),
       gemm_(stream, gemm_space_.data(), gemm_space_.bytes(),
-            {options.tuning_directory, gpu.name, exact_}),
+            {options.tuning_directory, gpu.name, exact_, hopper_ ? multiprocessors_ : 0}),
       uploader_(index, activation_, [&owner](std::size_t bytes) {
         buffer memory = owner.allocate(bytes, false);
         return memory;
@@ -192,15 +192,13 @@ void cuda_ops::linear(const linear_args& args) {
   if (rows == 0 || w.rows() == 0) return;
   if (args.act == activation::swiglu) {
     DINFER_ASSERT(w.role() == weight_role::gate_up && 2 * args.out.columns() == w.rows());
-    const bool plain = !w.fp8() && args.out.type == activation_;
-    if (plain && args.bias == nullptr && w.padded_rows() == w.rows()) {
-      product fused = dense_product(args.x, w.data(), w.rows(), args.out);
-      fused.ldo = args.out.columns();
-      if (gemm_.multiply_swiglu(fused)) return;
-    }
     const tensor both = view(gate_up_.data(), activation_, rows, w.padded_rows());
     DINFER_ASSERT(static_cast<std::uint64_t>(both.bytes()) <= gate_up_.bytes());
-    gemm_.multiply(product_of(args, w, both));
+    const product p = product_of(args, w, both);
+    const bool plain = !w.fp8() && args.out.type == activation_ && args.bias == nullptr &&
+                       w.padded_rows() == w.rows();
+    if (plain && gemm_.multiply_swiglu(p, args.out.data)) return;
+    gemm_.multiply(p);
     gate({both.data, vector_of(args.bias, w.rows()), args.out.data, rows, args.out.columns(),
           scales_of(args.out)},
          activation_, stream_);

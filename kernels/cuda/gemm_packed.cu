@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products with codes as they lie; see gemm_skinny.cu, whose plan this is with a third of the
-// bytes. A block of threads has 16 or 32 rows of w and up to 32 of x; its warps take turns over k
-// in spans of 64 columns, and add up their sums at the end.
+// bytes. A block of threads has 16 to 64 rows of w and up to 32 of x; its warps take turns over k
+// in spans of 64 columns, and add up their sums at the end. The more rows of x there are, the more
+// of w it has: what all blocks read of x, out of the cache, would else take longer than w.
 //
 // Codes become 16-bit floats by their bits, exactly, and meet x in the tensor cores; what comes out
 // for a group of columns is then multiplied by the group's scale, in f32. Its minimum times the sum
@@ -22,6 +23,7 @@ namespace dinfer::kernels::cuda {
 namespace {
 
 constexpr int warps = 8, eight = 8, steps = packed_span / packed_step, groups = 2;
+constexpr int most_finished = 2;  // tiles at once, for which there is shared memory
 
 struct packed_args {
   const void* x;
@@ -166,21 +168,23 @@ __device__ __forceinline__ void multiply_span(float (&sum)[Tiles][Eights][4],
   }
 }
 
-// The block's outputs, from its warps' sums [warps][height][columns], added in order.
+// Outputs of some tiles, from the block's warps' sums [warps][height][columns], added in order.
 template <class T, int Eights, int Tiles>
-__device__ __forceinline__ void finish(const packed_args& p, const float* parts) {
+__device__ __forceinline__ void finish(const packed_args& p, const float* parts,
+                                       std::int64_t first_tile) {
   constexpr int columns = Eights * eight, height = Tiles * packed_tile;
   const auto total = [&](int row, int column) {
     float sum = 0;
     for (int i = 0; i < warps; ++i) sum += parts[(i * height + row) * columns + column];
     return sum;
   };
-  const int outputs = p.swiglu ? height / 2 : height;
+  const int tile_outputs = p.swiglu ? packed_tile / 2 : packed_tile;
+  const int outputs = Tiles * tile_outputs;
   const std::int64_t n = p.swiglu ? p.n / 2 : p.n;
   const std::int32_t first = static_cast<std::int32_t>(blockIdx.y) * columns;
   for (int i = static_cast<int>(threadIdx.x); i < outputs * columns; i += warps * 32) {
     const int output = i % outputs, column = i / outputs;
-    const std::int64_t at = static_cast<std::int64_t>(blockIdx.x) * outputs + output;
+    const std::int64_t at = first_tile * tile_outputs + output;
     if (first + column >= p.rows) break;
     if (at >= n) continue;
     float sum;
@@ -206,7 +210,8 @@ template <class T, packed_kind Kind, int Eights, int Tiles, int Ahead, int XAhea
 __global__ void __launch_bounds__(warps * 32, Blocks) multiply_packed_kernel(const packed_args p) {
   static_assert(Ahead % XAhead == 0);
   constexpr int columns = Eights * eight;
-  DINFER_SHARED(float, parts);  // [warps][Tiles * 16][columns]
+  constexpr int at_once = Tiles < most_finished ? Tiles : most_finished;
+  DINFER_SHARED(float, parts);  // [warps][at_once * 16][columns]
   const int warp = static_cast<int>(threadIdx.x) / 32, thread = static_cast<int>(threadIdx.x) % 32;
   const int g = thread / 4, t = thread % 4;
   const std::uint8_t* tiles[Tiles];
@@ -256,19 +261,23 @@ __global__ void __launch_bounds__(warps * 32, Blocks) multiply_packed_kernel(con
   }
   // The thread's sums: rows g and g + 8 of a tile, for rows 2t and 2t + 1 of each eight of x.
 #pragma unroll
-  for (int tile = 0; tile < Tiles; ++tile) {
+  for (int first = 0; first < Tiles; first += at_once) {
+    if (first > 0) __syncthreads();
 #pragma unroll
-    for (int e = 0; e < Eights; ++e) {
-      const int row = (warp * Tiles + tile) * packed_tile + g;
-      float* part = parts + row * columns + e * eight + 2 * t;
-      part[0] = sum[tile][e][0];
-      part[1] = sum[tile][e][1];
-      part[packed_tile / 2 * columns] = sum[tile][e][2];
-      part[packed_tile / 2 * columns + 1] = sum[tile][e][3];
+    for (int tile = 0; tile < at_once; ++tile) {
+#pragma unroll
+      for (int e = 0; e < Eights; ++e) {
+        const int row = (warp * at_once + tile) * packed_tile + g;
+        float* part = parts + row * columns + e * eight + 2 * t;
+        part[0] = sum[first + tile][e][0];
+        part[1] = sum[first + tile][e][1];
+        part[packed_tile / 2 * columns] = sum[first + tile][e][2];
+        part[packed_tile / 2 * columns + 1] = sum[first + tile][e][3];
+      }
     }
+    __syncthreads();
+    finish<T, Eights, at_once>(p, parts, static_cast<std::int64_t>(blockIdx.x) * Tiles + first);
   }
-  __syncthreads();
-  finish<T, Eights, Tiles>(p, parts);
 }
 
 template <class T, packed_kind Kind, int Eights, int Tiles, int Ahead, int XAhead, int Blocks>
@@ -277,16 +286,23 @@ void launch_packed(const packed_args& a, cudaStream_t stream) {
   const dim3 grid(static_cast<unsigned>((a.tiles + Tiles - 1) / Tiles),
                   static_cast<unsigned>((a.rows + columns - 1) / columns));
   launch_overlapped(multiply_packed_kernel<T, Kind, Eights, Tiles, Ahead, XAhead, Blocks>, grid,
-                    dim3(warps * 32), sizeof(float) * warps * Tiles * packed_tile * columns, stream,
-                    a);
+                    dim3(warps * 32),
+                    sizeof(float) * warps * (Tiles < most_finished ? Tiles : most_finished) *
+                        packed_tile * columns,
+                    stream, a);
 }
+
+constexpr std::int32_t many_tiles = 1024;
 
 template <class T, packed_kind Kind>
 void launch_rows(const packed_args& a, cudaStream_t stream) {
   constexpr int ahead = Kind == packed_kind::four ? 4 : 2;
   if (a.rows <= 8) return launch_packed < T, Kind, 1, 1, ahead, ahead == 4 ? 1 : 2, 3 > (a, stream);
   if (a.rows <= 16) return launch_packed<T, Kind, 2, 1, ahead, 2, 2>(a, stream);
-  launch_packed<T, Kind, 4, 2, ahead, 2, 1>(a, stream);
+  // Blocks for all multiprocessors of a large GPU, and some more.
+  if (a.tiles < many_tiles)
+    return launch_packed < T, Kind, 4, 2, ahead, has_minimum(Kind) ? 1 : 2, 1 > (a, stream);
+  launch_packed<T, Kind, 4, 4, ahead / 2, 1, 1>(a, stream);
 }
 
 }  // namespace

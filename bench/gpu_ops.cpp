@@ -369,7 +369,7 @@ settings parse(int argc, char** argv) {
     };
     if (flag == "--json") s.json = true;
     else if (flag == "--fp8") s.how.fp8 = true;
-    else if (flag == "--packed") s.stored = quantised_type(value(), die);
+    else if (flag == "--packed") s.stored = quantised_type(value());
     else if (flag == "--device") s.device = value();
     else if (flag == "--tuning") s.tuning = value();
     else if (flag == "--bandwidth") s.bytes_per_s = std::atof(value().c_str()) * 1e12;

@@ -131,6 +131,25 @@ TEST_CASE("matrices of several kinds are one packed weight on a GPU", "[gpu]") {
   });
 }
 
+// Where a piece ends, and where a part does, there is no seam: few rows need neither.
+TEST_CASE("a packed weight that is larger than the room for it is unpacked in pieces", "[gpu]") {
+  auto random = seeded(987);
+  const auto gpu = open_gpu(dtype::bf16);
+  if (!gpu) return;
+  constexpr std::int64_t k = 1024, rows = 100, half = 50;
+  const std::int64_t n = brief() ? 400 : 24000;  // 49 MB, and 33 below
+  const stored_matrix top(dtype::q4_0, n, k, random), bottom(dtype::q8_0, n / 3 * 2, k, random);
+  const std::vector<weight_slice> slices{top.slice(), bottom.slice()};
+  const auto w = ready(*gpu, slices, weight_role::matrix);
+  reserve(*gpu);
+  const auto x = rounded(random.floats(rows * k, -0.1F, 0.1F), dtype::bf16);
+  auto right = run_linear(*gpu, *w, {x.begin(), x.begin() + half * k}, dtype::f32);
+  const auto rest = run_linear(*gpu, *w, {x.begin() + half * k, x.end()}, dtype::f32);
+  right.insert(right.end(), rest.begin(), rest.end());
+  check_close("pieces", run_linear(*gpu, *w, x, dtype::f32), right, w->rows(),
+              bound_of(dtype::bf16), 1e-5);
+}
+
 TEST_CASE("a packed gate_up weight gives silu(gate) * up on a GPU", "[gpu]") {
   auto random = seeded(983);
   for_devices([&](device& gpu, dtype type, bool invariant) {

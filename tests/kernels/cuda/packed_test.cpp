@@ -166,6 +166,8 @@ TEST_CASE("a packed gate_up weight gives silu(gate) * up on a GPU", "[gpu]") {
         reserve(gpu);
         for (const auto rows : few(counts{1, 80, 9, 40})) {
           const auto x = rounded(random.floats(rows * k, -0.002F, 0.002F), type);
+          // Of many, weights, gates and ups are rounded as well.
+          const double bound = bound_of(type) * (rows > 64 && !invariant ? 3 : 1);
           std::vector<float> right;
           for (std::int64_t r = 0; r < rows; ++r) {
             for (std::int64_t i = 0; i < f; ++i) {
@@ -174,8 +176,7 @@ TEST_CASE("a packed gate_up weight gives silu(gate) * up on a GPU", "[gpu]") {
             }
           }
           check_close(name_of(stored, type, invariant, rows),
-                      run_linear(gpu, *w, x, type, activation::swiglu), right, f, bound_of(type),
-                      1e-5);
+                      run_linear(gpu, *w, x, type, activation::swiglu), right, f, bound, 1e-5);
         }
       }
     }

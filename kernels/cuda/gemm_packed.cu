@@ -168,6 +168,19 @@ __device__ __forceinline__ void multiply_span(float (&sum)[Tiles][Eights][4],
   }
 }
 
+// A thread's sums of a tile: rows g and g + 8, for rows 2t and 2t + 1 of each eight of x.
+template <int Eights>
+__device__ __forceinline__ void store_sums(float* to, const float (&sum)[Eights][4]) {
+  constexpr int lower = packed_tile / 2 * Eights * eight;
+#pragma unroll
+  for (int e = 0; e < Eights; ++e) {
+    to[e * eight] = sum[e][0];
+    to[e * eight + 1] = sum[e][1];
+    to[lower + e * eight] = sum[e][2];
+    to[lower + e * eight + 1] = sum[e][3];
+  }
+}
+
 // Outputs of some tiles, from the block's warps' sums [warps][height][columns], added in order.
 template <class T, int Eights, int Tiles>
 __device__ __forceinline__ void finish(const packed_args& p, const float* parts,
@@ -259,22 +272,13 @@ __global__ void __launch_bounds__(warps * 32, Blocks) multiply_packed_kernel(con
       at += warps;
     }
   }
-  // The thread's sums: rows g and g + 8 of a tile, for rows 2t and 2t + 1 of each eight of x.
 #pragma unroll
   for (int first = 0; first < Tiles; first += at_once) {
     if (first > 0) __syncthreads();
 #pragma unroll
-    for (int tile = 0; tile < at_once; ++tile) {
-#pragma unroll
-      for (int e = 0; e < Eights; ++e) {
-        const int row = (warp * at_once + tile) * packed_tile + g;
-        float* part = parts + row * columns + e * eight + 2 * t;
-        part[0] = sum[first + tile][e][0];
-        part[1] = sum[first + tile][e][1];
-        part[packed_tile / 2 * columns] = sum[first + tile][e][2];
-        part[packed_tile / 2 * columns + 1] = sum[first + tile][e][3];
-      }
-    }
+    for (int tile = 0; tile < at_once; ++tile)
+      store_sums(parts + ((warp * at_once + tile) * packed_tile + g) * columns + 2 * t,
+                 sum[first + tile]);
     __syncthreads();
     finish<T, Eights, at_once>(p, parts, static_cast<std::int64_t>(blockIdx.x) * Tiles + first);
   }

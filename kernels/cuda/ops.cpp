@@ -87,7 +87,7 @@ cuda_ops::cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDevi
       // Cleared, for it is also read as it is (gemm.hpp).
       gemm_space_(exact_ ? buffer() : owner.allocate(gemm::wanted_space_bytes(), true)),
       gemm_(stream, gemm_space_.data(), gemm_space_.bytes(),
-            {options.tuning_directory, gpu.name, exact_}),
+            {options.tuning_directory, gpu.name, exact_, hopper_ ? multiprocessors_ : 0}),
       uploader_(index, activation_, [&owner](std::size_t bytes) {
         buffer memory = owner.allocate(bytes, false);
         return memory;
@@ -210,19 +210,13 @@ void cuda_ops::multiply(const linear_args& args, const cuda_weight& w, const ten
 }
 
 // The product and its activation at once, where there is such a kernel.
-bool cuda_ops::multiply_swiglu(const linear_args& args, const cuda_weight& w) {
-  if (w.fp8() || args.out.type != activation_ || args.bias != nullptr) return false;
-  if (w.padded_rows() != w.rows()) return false;
-  if (reads_packed(w, args.x.rows())) {
-    multiply_packed({args.x.data, w.matrix(w.parts()[0]), args.out.data, args.x.rows(),
-                     args.out.columns(), activation_, activation_, true},
-                    stream_);
-    return true;
-  }
-  if (w.packed()) return false;
-  product fused = dense_product(args.x, w.data(), w.rows(), args.out);
-  fused.ldo = args.out.columns();
-  return gemm_.multiply_swiglu(fused);
+bool cuda_ops::multiply_swiglu(const linear_args& args, const cuda_weight& w, const tensor& both) {
+  if (!w.packed()) return gemm_.multiply_swiglu(product_of(args, w, both), args.out.data);
+  if (!reads_packed(w, args.x.rows())) return false;
+  multiply_packed({args.x.data, w.matrix(w.parts()[0]), args.out.data, args.x.rows(),
+                   args.out.columns(), activation_, activation_, true},
+                  stream_);
+  return true;
 }
 
 // As many rows of the weight at a time as there is room for, in pieces of about the same size.
@@ -247,6 +241,7 @@ void cuda_ops::multiply_unpacked(const tensor& x, const cuda_weight& w, const te
     product p = dense_product(x, unpacked_.data(), end - first, out);
     p.out = static_cast<std::byte*>(out.data) + row_bytes(out.type, first);
     p.ldo = out.columns();
+    p.w_is_new = true;
     gemm_.multiply(p);
   }
 }
@@ -260,9 +255,11 @@ void cuda_ops::linear(const linear_args& args) {
   if (rows == 0 || w.rows() == 0) return;
   if (args.act == activation::swiglu) {
     DINFER_ASSERT(w.role() == weight_role::gate_up && 2 * args.out.columns() == w.rows());
-    if (multiply_swiglu(args, w)) return;
     const tensor both = view(gate_up_.data(), activation_, rows, w.padded_rows());
     DINFER_ASSERT(static_cast<std::uint64_t>(both.bytes()) <= gate_up_.bytes());
+    const bool plain = !w.fp8() && args.out.type == activation_ && args.bias == nullptr &&
+                       w.padded_rows() == w.rows();
+    if (plain && multiply_swiglu(args, w, both)) return;
     multiply(args, w, both);
     gate({both.data, vector_of(args.bias, w.rows()), args.out.data, rows, args.out.columns(),
           scales_of(args.out)},

@@ -41,7 +41,7 @@ class cuda_ops final : public ops {
   product product_of(const linear_args& args, const cuda_weight& w, const tensor& out);
   bool reads_packed(const cuda_weight& w, std::int64_t rows) const noexcept;
   void multiply(const linear_args& args, const cuda_weight& w, const tensor& out);
-  bool multiply_swiglu(const linear_args& args, const cuda_weight& w);
+  bool multiply_swiglu(const linear_args& args, const cuda_weight& w, const tensor& both);
   void multiply_unpacked(const tensor& x, const cuda_weight& w, const tensor& out);
 
   device& device_;

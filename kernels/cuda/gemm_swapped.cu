@@ -151,10 +151,14 @@ void launch_swapped(const product& p, const swapped_plan& plan, const swapped_sp
   a.depth = static_cast<std::int32_t>(depth_of(p));
   a.out_type = p.out_type;
   a.swiglu = swiglu;
-  launch_overlapped(swapped_kernel<Shape>, dim3(static_cast<unsigned>(plan.blocks)),
-                    dim3(Shape::threads), Shape::shared_bytes, stream, a,
-                    matrix_map({p.w, p.n, p.k, p.ldw, p.type}, Shape::height),
-                    matrix_map({p.x, p.rows, p.k, p.ldx, p.type}, Shape::columns));
+  const dim3 grid(static_cast<unsigned>(plan.blocks)), block(Shape::threads);
+  const auto w = matrix_map({p.w, p.n, p.k, p.ldw, p.type}, Shape::height);
+  const auto x = matrix_map({p.x, p.rows, p.k, p.ldx, p.type}, Shape::columns);
+  if (p.w_is_new) {
+    launch(swapped_kernel<Shape>, grid, block, Shape::shared_bytes, stream, a, w, x);
+  } else {
+    launch_overlapped(swapped_kernel<Shape>, grid, block, Shape::shared_bytes, stream, a, w, x);
+  }
 }
 
 template <class T, int Columns>

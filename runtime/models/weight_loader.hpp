@@ -81,7 +81,12 @@ class weight_loader {
   std::uint64_t stored_bytes_ = 0, weight_bytes_ = 0, replicated_bytes_ = 0;
 };
 
-// Stored bytes of every tensor whose name starts with `prefix`.
-std::uint64_t stored_bytes_of(const weight_source& source, std::string_view prefix);
+// Of a whole tensor on a GPU that keeps what is quantised packed, vectors in f32 and other matrices
+// in 16 bits.
+std::uint64_t packed_bytes(const stored_tensor& tensor) noexcept;
+
+// Sum of bytes(tensor) over all tensors whose names start with `prefix`.
+std::uint64_t bytes_of(const weight_source& source, std::string_view prefix,
+                       std::uint64_t (*bytes)(const stored_tensor&) noexcept);
 
 }  // namespace dinfer::runtime

@@ -189,7 +189,7 @@ result<std::uint64_t> seating::blocks_of(const placed_rank& rank, const memory_b
 result<void> seating::share_memory(const model_shape& shape, const weight_estimate& weights,
                                    const std::vector<const device_slot*>& seats,
                                    placement& plan) const {
-  const device_rules rules = rules_for(config_, shape);
+  const device_rules rules = rules_for(config_, shape, weights);
   plan.block_size = rules.block_size;
   plan.max_model_len = rules.max_model_len;
   std::vector<std::size_t> ranks_on(machines_.size(), 0);

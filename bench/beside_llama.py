@@ -75,12 +75,10 @@ class Dinfer:
             ids = get(url, "/tokenize", {"prompt": text.read_text()})["tokens"]
             total, count = 0.0, 0
             for i in range(0, len(ids) - WINDOW + 1, WINDOW):
-                body = dict(prompt=ids[i:i + WINDOW], max_tokens=1, temperature=0, prompt_logprobs=0)
-                scored = get(url, "/v1/completions", body)["choices"][0]["prompt_logprobs"]
+                body = dict(prompt=ids[i:i + WINDOW], max_tokens=0, echo=True, logprobs=1)
                 # llama-perplexity counts what positions 256 to 510 say of the token after each.
-                for place in range(WINDOW // 2 + 1, WINDOW):
-                    total -= scored[place][str(ids[i + place])]["logprob"]
-                    count += 1
+                scored = get(url, "/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"][WINDOW // 2 + 1:]
+                total, count = total - sum(scored), count + len(scored)
         return math.exp(total / count)
 
 

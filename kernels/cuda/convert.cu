@@ -63,6 +63,13 @@ __device__ __forceinline__ float k6_element(const std::uint8_t* b, int i) {
   return scaled(d, (low | high << 4) - 32, -0.0F);
 }
 
+// An exponent of f16 is biased by eight more.
+__device__ __forceinline__ float f8_value(std::uint8_t code) {
+  if ((code & 0x7FU) == 0x7FU) return __uint_as_float(0x7FC00000U);
+  const auto half = static_cast<std::uint16_t>((code & 0x80U) << 8 | (code & 0x7FU) << 7);
+  return __fmul_rn(half_at(reinterpret_cast<const std::uint8_t*>(&half)), 256.0F);
+}
+
 // Element k of a row.
 __device__ float element(dtype type, const std::uint8_t* row, std::int64_t k) {
   const auto i = static_cast<int>(k % 32);
@@ -74,6 +81,8 @@ __device__ float element(dtype type, const std::uint8_t* row, std::int64_t k) {
       return half_at(row + 2 * k);
     case dtype::bf16:
       return to_float(reinterpret_cast<const bf16*>(row)[k]);
+    case dtype::f8_e4m3:
+      return f8_value(row[k]);
     case dtype::q4_0: {
       const std::uint8_t* b = row + block * 18;
       return scaled(half_at(b), nibble(b + 2, i) - 8, -0.0F);
@@ -120,13 +129,20 @@ struct stored_row {
   const std::uint8_t* in;
   std::int64_t first_column;
   dtype type;
+  weight_scales scales;
+  std::int64_t scaled_row, scaled_column;
 
   __device__ __forceinline__ stored_row(const stored_rows& from, std::int64_t row)
       : in(static_cast<const std::uint8_t*>(from.data) + row * from.row_bytes),
         first_column(from.first_column),
-        type(from.type) {}
+        type(from.type),
+        scales(from.scales),
+        scaled_row(from.scaled_row + row),
+        scaled_column(from.scaled_column) {}
   __device__ __forceinline__ float operator()(std::int64_t c) const {
-    return element(type, in, first_column + c);
+    const float value = element(type, in, first_column + c);
+    if (scales.data == nullptr) return value;
+    return __fmul_rn(value, scales.at(scaled_row, scaled_column + c));
   }
 };
 struct made_up_row {
@@ -173,6 +189,14 @@ __global__ void __launch_bounds__(threads) convert_f8_kernel(From from, placed_r
   if (threadIdx.x == 0) to.scales[mapped_row(to.map, to.first_row + row)] = s.scale;
 }
 
+// 8-bit floats that stay as they are.
+__global__ void __launch_bounds__(threads) keep_f8_kernel(stored_rows from, placed_rows to) {
+  const std::int64_t row = blockIdx.x;
+  const auto* in = static_cast<const std::uint8_t*>(from.data) + row * from.row_bytes;
+  auto* out = placed<std::uint8_t>(to, row);
+  for (std::int64_t c = threadIdx.x; c < from.columns; c += blockDim.x) out[c] = in[c];
+}
+
 template <class Row, class From>
 void over_rows(const From& from, const placed_rows& to, cudaStream_t stream) {
   const auto rows = static_cast<unsigned>(from.rows);
@@ -189,7 +213,10 @@ void over_rows(const From& from, const placed_rows& to, cudaStream_t stream) {
 }  // namespace
 
 void convert_rows(const stored_rows& from, const placed_rows& to, cudaStream_t stream) {
-  over_rows<stored_row>(from, to, stream);
+  if (to.type != dtype::f8_e4m3 || to.scales != nullptr)
+    return over_rows<stored_row>(from, to, stream);
+  launch(keep_f8_kernel, dim3(static_cast<unsigned>(from.rows)), dim3(threads), 0, stream, from,
+         to);
 }
 
 void make_up_rows(const made_up_rows& from, const placed_rows& to, cudaStream_t stream) {

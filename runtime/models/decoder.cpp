@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
@@ -303,14 +304,19 @@ result<std::vector<model_tensor>> decoder_tensors(const model_shape& shape) {
 
 result<weight_estimate> estimate_decoder(const model_shape& shape, const weight_source& source) {
   weight_estimate sizes;
-  for (std::int32_t i = 0; i < shape.layers; ++i)
-    sizes.layer_bytes.push_back(stored_bytes_of(source, fmt::format("blk.{}.", i)));
+  const auto& all = source.tensors();
+  const bool f8 = std::any_of(all.begin(), all.end(), [](const auto& t) { return f8_elements(t); });
+  for (std::int32_t i = 0; i < shape.layers; ++i) {
+    const std::string prefix = fmt::format("blk.{}.", i);
+    sizes.layer_bytes.push_back(bytes_of(source, prefix, cpu_bytes));
+    if (f8) sizes.f8_elements.push_back(bytes_of(source, prefix, f8_elements));
+  }
   for (const char* name : {embedding_name, embedding_in_name, positions_name})
-    sizes.embedding_bytes += stored_bytes_of(source, name);
+    sizes.embedding_bytes += bytes_of(source, name, cpu_bytes);
   for (const char* name :
        {head_norm_name, head_in_name, shape.tied_embeddings ? embedding_name : head_name})
-    sizes.head_bytes += stored_bytes_of(source, name);
-  if (shape.tied_embeddings) sizes.tied_bytes = stored_bytes_of(source, embedding_name);
+    sizes.head_bytes += bytes_of(source, name, cpu_bytes);
+  if (shape.tied_embeddings) sizes.tied_bytes = bytes_of(source, embedding_name, cpu_bytes);
   return sizes;
 }
 

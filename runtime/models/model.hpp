@@ -81,12 +81,15 @@ class model {
 };
 
 // What a rank will hold, from file headers alone, without a device: for plans and for splitting
-// layers by bytes.
+// layers by bytes. As it is stored, which is as a CPU has it.
 struct weight_estimate {
   std::vector<std::uint64_t> layer_bytes;  // whole layers, all ranks of a stage together
   std::uint64_t embedding_bytes = 0;       // with learnt positions
   std::uint64_t head_bytes = 0;            // norm and head, a tied one too
   std::uint64_t tied_bytes = 0;            // of these, what a first stage has as its embedding
+  // Elements of each layer that are stored as GPUs multiply them, 8-bit floats with a scale a row;
+  // empty: there are none. On CPUs they are f32, and counted so above.
+  std::vector<std::uint64_t> f8_elements;
 };
 
 // A tensor that a whole model reads, of this row-major shape.

@@ -20,11 +20,13 @@ struct device_rules {
   std::uint32_t element_bytes = 4;          // of activations and KV pages
   std::uint32_t matrix_bytes = 0;           // of an element of a weight; 0: as it is stored
   bool fp8 = false;                         // but one byte where a layer's matrix has it
+  bool keeps_f8 = false;                    // and where it is stored so, with a scale a row
   std::uint32_t block_size = 16;            // tokens of a KV block
   std::uint32_t tokens = 0, sequences = 0;  // of the largest step
   std::uint32_t max_model_len = 0;
 };
-device_rules rules_for(const cluster_config& config, const model_shape& shape);
+device_rules rules_for(const cluster_config& config, const model_shape& shape,
+                       const weight_estimate& weights);
 
 // This rank's part of its layers, of the embedding on the first stage and of the head on the last
 // one. KV heads that several ranks share are counted on each.

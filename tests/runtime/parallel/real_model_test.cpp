@@ -87,7 +87,7 @@ TEST_CASE("a plan with 8-bit floats counts one byte for layers and two for the t
   REQUIRE(ranks);
   const auto bytes = [&] {
     return runtime::planned_weight_bytes(*shape, ranks->front(), smollm2_bytes(),
-                                         runtime::rules_for(config, *shape));
+                                         runtime::rules_for(config, *shape, smollm2_bytes()));
   };
   const std::uint64_t whole = bytes();
   config.model.quantization = quantization_choice::fp8;

@@ -89,7 +89,7 @@ struct weight_estimate {
   std::uint64_t tied_bytes = 0;            // of these, what a first stage has as its embedding
   // Elements of each layer that are stored as GPUs multiply them, 8-bit floats with a scale a row;
   // empty: there are none. On CPUs they are f32, and counted so above.
-  std::vector<std::uint64_t> f8_elements;
+  std::vector<std::uint64_t> f8_elements = {};
 };
 
 // A tensor that a whole model reads, of this row-major shape.

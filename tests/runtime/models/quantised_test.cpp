@@ -138,9 +138,9 @@ TEST_CASE("plans say what ranks of quantised models hold", "[families]") {
       const auto layouts = runtime::lay_out(*shape, tp, layers);
       REQUIRE(layouts);
       for (const auto& layout : *layouts) {
-        const auto model = factory->make(*shape, layout);
         const auto device = kernels::open_device("cpu:0", {});
         REQUIRE(device);
+        const auto model = factory->make(*shape, layout);
         REQUIRE(model->load(*source, **device, {}, {}));
         const auto planned = runtime::planned_weight_bytes(*shape, layout, *estimate, {});
         CHECK(static_cast<double>(planned) ==

@@ -66,8 +66,8 @@ namespace {
 struct loader {
   std::unique_ptr<device> memory = open_cpu(1);
   cuda::weight_uploader uploader;
-  explicit loader(dtype type, bool fp8 = true)
-      : uploader(0, type, fp8,
+  explicit loader(dtype type)
+      : uploader(0, type, true,
                  [this](std::size_t bytes) { return memory->allocate(bytes, false); }) {}
 };
 

@@ -151,6 +151,7 @@ result<runtime::scheduler_config> scheduler_config_of(const cluster_config& conf
   const auto& s = config.scheduler;
   out.max_num_seqs = s.max_num_seqs;
   out.max_num_batched_tokens = runtime::batched_tokens(config);
+  out.max_num_mixed_tokens = runtime::mixed_tokens(config);
   out.max_model_len = plan.max_model_len;
   out.max_queued_requests = s.max_queued_requests != 0 ? s.max_queued_requests : 4 * s.max_num_seqs;
   out.max_queued_tokens =

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rows of apps/dinfer/engine_rows.hpp on whatever a cluster.conf describes, in one process: a
 // node with all its actors and devices, and this program in the place of its gateway. Token ids in
-// and out, prefix cache off, 512 sequences at once.
+// and out, no tokenizer, prefix cache off, 512 sequences at once, and prompts hold nobody up: steps
+// are as large beside running answers as without. Other flags are those of dinfer-node, and have a
+// value.
 //
-//   bench_cluster --config conf/llama_8b_random_tp2.conf [--tuning DIR] [--vocabulary N] [ROW...]
+//   bench_cluster --config conf/llama_8b_random_tp2.conf [--vocabulary N] [--NAME VALUE...] [ROW...]
 #include "actors/node_process.hpp"
 #include "apps/dinfer/engine_rows.hpp"
 #include "bench/rows.hpp"
+#include "runtime/base/config_defaults.hpp"
 #include "runtime/base/toml_config.hpp"
 
 #include <chrono>
@@ -87,8 +90,9 @@ class caller final : public actors::front {
 };
 
 struct settings {
-  std::string config, tuning;
+  std::string config;
   std::int32_t vocabulary = 49152;
+  std::vector<std::pair<std::string, std::string>> flags;
   std::vector<std::string> rows;
 };
 
@@ -100,27 +104,35 @@ settings read(int argc, char** argv) {
       return i + 1 < argc ? argv[++i] : (die(flag + " needs a value"), "");
     };
     if (flag == "--config") s.config = value();
-    else if (flag == "--tuning") s.tuning = value();
     else if (flag == "--vocabulary") s.vocabulary = std::atoi(value());
-    else if (flag.starts_with("--")) die("no flag " + flag);
+    else if (flag.starts_with("--")) s.flags.emplace_back(flag.substr(2), value());
     else s.rows.push_back(flag);
   }
   return s;
+}
+
+cluster_config configure(const settings& s) {
+  auto config = runtime::load_config(s.config);
+  if (!config) die(config.error().message);
+  config->model.tokenizer.clear();
+  config->scheduler.max_num_seqs = 512;
+  config->cache.prefix_caching = false;
+  for (const auto& [name, value] : s.flags)
+    if (auto set = runtime::apply_setting(*config, name, value); !set) die(set.error().message);
+  auto& mixed = config->scheduler.max_num_mixed_tokens;
+  if (mixed == 0) mixed = runtime::batched_tokens(*config);
+  if (auto checked = runtime::check_config(*config); !checked) die(checked.error().message);
+  return std::move(*config);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   const settings s = read(argc, argv);
-  auto config = runtime::load_config(s.config);
-  if (!config) die(config.error().message);
-  config->scheduler.max_num_seqs = 512;
-  config->cache.prefix_caching = false;
-  if (!s.tuning.empty()) config->cuda.tuning_directory = s.tuning;
-  if (auto checked = runtime::check_config(*config); !checked) die(checked.error().message);
   actors::node_options options;
-  options.config = *config;
-  options.parts = actors::default_parts(*config, std::make_shared<runtime::metrics_registry>());
+  options.config = configure(s);
+  options.parts =
+      actors::default_parts(options.config, std::make_shared<runtime::metrics_registry>());
   caller* calls = nullptr;
   options.parts.make_front =
       [&calls](const gateway_section&,

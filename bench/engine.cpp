@@ -2,7 +2,8 @@
 // The rows of apps/dinfer/engine_rows.hpp offline, on one device, as bench/rows.py asks for them.
 // Token ids in and out, prefix cache off.
 //
-//   bench_engine --model bench/models/llama-3.1-8b --random --device cuda:0 [--fp8] [ROW...]
+//   bench_engine --model bench/models/llama-3.1-8b --random --device cuda:0 [--fp8 | --dequantize]
+//                [ROW...]
 #include "apps/dinfer/engine_rows.hpp"
 #include "bench/rows.hpp"
 
@@ -34,6 +35,7 @@ int main(int argc, char** argv) {
     else if (flag == "--max-num-batched-tokens")
       options.max_num_batched_tokens = static_cast<std::uint32_t>(std::atoi(value()));
     else if (flag == "--fp8") options.quantization = quantization_choice::fp8;
+    else if (flag == "--dequantize") options.dequantize = true;
     else if (flag == "--eager") options.cuda_graphs = false;
     else if (flag.starts_with("--")) die("no flag " + flag);
     else run.rows.push_back(flag);

@@ -5,7 +5,7 @@
 // tensor cores allow, and by how much it is longer than that.
 //
 //   bench_gpu_ops [--json] [--device cuda:0] [--tuning DIR] [--bandwidth TB/s] [--matmul TFLOP/s]
-//                 [--fp8] [NAME...]
+//                 [--fp8 | --packed TYPE] [NAME...]
 //
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning                 everything, under a minute
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning decode_b32_ linear_o_t8_     parts of names
@@ -15,8 +15,10 @@
 // Without --bandwidth and --matmul both are measured at the start, as a product with one row and
 // one with 8192 rows reach them, but taken for 3.10 TB/s and 800 TFLOP/s (an H100) at least. With
 // --fp8 layers' matrices are 8-bit floats, tensor cores twice as fast for them, and what they meet
-// is turned into them before, but by linear_o, which finds it as attention leaves it.
+// is turned into them before, but by linear_o, which finds it as attention leaves it. With --packed
+// matrices are stored as that type of GGUF's (q4_k), and what they take on the GPU has to be read.
 #include "bench/gpu_bench.hpp"
+#include "bench/gpu_blocks.hpp"
 #include "bench/gpu_paged_case.hpp"
 
 #include <cstdio>
@@ -42,6 +44,7 @@ struct settings {
   std::string device = "cuda:0", tuning;
   bool json = false;
   prepare_options how;                      // of layers' matrices
+  dtype stored = dtype::f32;                // of all of linear's; f32: made up
   double bytes_per_s = 0, flops_per_s = 0;  // 0: measured
   std::vector<std::string> names;           // parts of names; empty: all
 };
@@ -145,17 +148,24 @@ class gpu_bench {
     const bool gated = role == weight_role::gate_up;
     const std::int64_t columns = gated ? n / 2 : n;
     const bool fp8 = settings_.how.fp8 && role != weight_role::head;
-    const double weight_bytes = static_cast<double>(n * k) * (fp8 ? 1 : element_);
-    const int copies = copies_of(weight_bytes);
+    const bool packed = quantised(settings_.stored);
+    std::vector<std::byte> blocks;
     std::vector<std::unique_ptr<weight>> weights;
+    const auto add = [&] {
+      if (packed && blocks.empty()) blocks = made_up_blocks(settings_.stored, n, k);
+      weights.push_back(
+          packed ? of_blocks(device_, role, n, k, settings_.stored, blocks)
+                 : made_up(device_, role, n, k, 10 + weights.size(), 1.0F / 4096, settings_.how));
+    };
     for (const std::int64_t tokens : {1, 8, 32, 64, 128, 256, 512, 2048, 8192}) {
       row r{op, "t" + std::to_string(tokens), "N=" + std::to_string(n) + " K=" + std::to_string(k)};
       if (!wanted(r)) continue;
-      while (std::ssize(weights) < copies) {
-        weights.push_back(
-            made_up(device_, role, n, k, 10 + weights.size(), 1.0F / 4096, settings_.how));
-      }
-      if (fp8) device_.ops().reserve(most);  // for weights that are wider than any before
+      if (weights.empty()) add();
+      const auto weight_bytes = static_cast<double>(weights[0]->bytes());
+      const int copies = copies_of(weight_bytes);
+      while (std::ssize(weights) < copies) add();
+      // For weights that are wider than any before.
+      if (fp8 || packed) device_.ops().reserve(most);
       operands memory(device_, noise_);
       const tensor x = memory.noisy(copies * tokens, k);
       const bool direct = fp8 && op != "linear_o";
@@ -359,6 +369,7 @@ settings parse(int argc, char** argv) {
     };
     if (flag == "--json") s.json = true;
     else if (flag == "--fp8") s.how.fp8 = true;
+    else if (flag == "--packed") s.stored = quantised_type(value());
     else if (flag == "--device") s.device = value();
     else if (flag == "--tuning") s.tuning = value();
     else if (flag == "--bandwidth") s.bytes_per_s = std::atof(value().c_str()) * 1e12;

@@ -72,16 +72,15 @@ async def stream(host, port, prompt, out_tokens):
         if "error" in event:
             raise RuntimeError(event["error"]["message"])
         tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-        times += [now] if any(c.get("token_ids") for c in event.get("choices", [])) else []
+        times += [now] if any(c.get("token_ids") or c.get("text") for c in event.get("choices", [])) else []
     writer.close()
     if not done or tokens != out_tokens:
         raise RuntimeError(f"a stream ended after {tokens} tokens of {out_tokens}")
     return start, times, time.perf_counter()
 
 
-async def measure(url, streams, repetitions, arguments, seed):
+async def measure(url, words, streams, repetitions, arguments, seed):
     where = urllib.parse.urlsplit(url)
-    words = get(url, "/tokenize", {"prompt": " " + " ".join(WORDS)})["tokens"]
     rates, first, gaps = [], [], []
     for r in range(repetitions):
         asked = prompts(words, streams, arguments.prompt_tokens, f"{seed}-{streams}-{r}")
@@ -151,10 +150,11 @@ def main():
     arguments = parser.parse_args()
     rows = []
     with server(arguments) as url:
-        asyncio.run(measure(url, 1, 1, arguments, "warm"))
+        words = get(url, "/tokenize", {"prompt": " " + " ".join(WORDS)})["tokens"]
+        asyncio.run(measure(url, words, 1, 1, arguments, "warm"))
         print(f"{'streams':>7} {'tok/s':>9} {'(range)':>17} {'ttft p50':>9} {'p99 ms':>8} {'itl p50':>8} {'p99 ms':>8} {'of bound':>8}")
         for streams in map(int, arguments.streams.split(",")):
-            m = asyncio.run(measure(url, streams, arguments.repetitions, arguments, "run"))
+            m = asyncio.run(measure(url, words, streams, arguments.repetitions, arguments, "run"))
             most = arguments.bandwidth and round(streams * arguments.bandwidth * 1e9 / os.path.getsize(arguments.model), 1)
             share = f"{m['tok_s'] / most:8.2f}" if most else "       -"
             print(f"{streams:7d} {m['tok_s']:9.1f} {m['low']:8.1f}-{m['high']:<8.1f} {m['ttft_p50_ms']:9.1f} {m['ttft_p99_ms']:8.1f} "

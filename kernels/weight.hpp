@@ -86,7 +86,7 @@ class weight {
 };
 
 struct prepare_options {
-  bool dequantize = false;  // expand to f32, on a GPU to activations' type
+  bool dequantize = false;  // expand what is quantised
   bool fp8 = false;  // f8_e4m3 with a scale a row, of roles matrix and gate_up; device_traits::fp8
 };
 

@@ -72,7 +72,7 @@ constexpr std::chrono::minutes step_deadline{10};  // a CPU may take its time
 bool on_cuda(const engine_options& options) { return options.device.starts_with("cuda:"); }
 
 std::uint32_t tokens_of_step(const engine_options& options) {
-  return runtime::batched_tokens(options.max_num_batched_tokens, on_cuda(options), 1);
+  return runtime::batched_tokens(options.max_num_batched_tokens, on_cuda(options));
 }
 
 runtime::runner_options runner_options_of(const engine_options& options) {
@@ -112,7 +112,7 @@ runtime::scheduler_config schedule_of(const engine_options& options,
                                       const runtime::cache_size& size) {
   runtime::scheduler_config c;
   c.max_num_seqs = options.max_num_seqs;
-  c.max_num_batched_tokens = tokens_of_step(options);
+  c.max_num_batched_tokens = c.max_num_mixed_tokens = tokens_of_step(options);
   c.max_model_len = options.max_model_len != 0 ? options.max_model_len
                                                : static_cast<std::uint32_t>(shape.max_positions);
   c.block_size = size.block_size;

@@ -44,6 +44,7 @@ struct parallel_section {
 struct scheduler_section {
   std::uint32_t max_num_seqs = 256;
   std::uint32_t max_num_batched_tokens = 0;  // of prompts and outputs in one step; 0: by device
+  std::uint32_t max_num_mixed_tokens = 0;    // the same, while outputs are computed; 0: by device
   std::uint32_t max_queued_requests = 0;     // 0: 4 x max_num_seqs
   std::uint64_t max_queued_tokens = 0;  // 0: 8 x max_model_len x max_num_seqs, at most 16 Mi tokens
   bool batch_invariant = false;         // answers never depend on the batch, in bf16 and f16 too

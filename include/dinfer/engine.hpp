@@ -35,7 +35,7 @@ struct engine_options {
   std::uint32_t max_model_len = 0;  // prompt and output tokens of a sequence; 0: as trained
   std::uint32_t max_num_seqs = 32;  // that run at once; more wait
   std::uint32_t max_num_batched_tokens = 0;  // prompt and output tokens of one step; 0: 512 on
-                                             // CPUs, 2048 on CUDA
+                                             // CPUs, 8192 on CUDA
   std::uint64_t cache_bytes = 0;             // of KV cache; 0: decided from free memory
   double memory_fraction = 0;                // of a GPU's memory, for everything; 0: decided
   bool prefix_caching = true;

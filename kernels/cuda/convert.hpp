@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Launchers that turn stored weights, which lie on the device as they do in the file, into rows of
 // activations' type, f32, or f8_e4m3 with a scale each (fp8.hpp). Values are what the CPU's
-// dequantize_row gives, bit for bit but for NaNs' payloads, and then scaled and rounded once. Host
+// dequantize_row gives, bit for bit but for NaNs' payloads, and then scaled and rounded once. Or
+// into rows of a packed matrix (packed_layout.hpp), whose codes are those that are stored. Host
 // code; asynchronous on `stream`; throws device_error.
 #pragma once
 
+#include "kernels/cuda/packed_layout.hpp"
 #include "kernels/weight.hpp"
 
 #include <cuda_runtime_api.h>
@@ -43,6 +45,9 @@ struct placed_rows {
   std::int64_t first_row = 0;
   // Of row 0; f8_e4m3 alone, whose rows are written whole. null: elements stay as they are stored.
   float* scales = nullptr;
+  // Not none: data is a packed matrix with `leading` columns, whose rows are written whole, from
+  // stored ones of this kind, or from made-up zeros.
+  packed_kind packed = packed_kind::none;
 };
 
 void convert_rows(const stored_rows& from, const placed_rows& to, cudaStream_t stream);

@@ -10,6 +10,7 @@
 #include "kernels/cuda/decode_merge.cuh"
 #include "kernels/cuda/decode_mma.cuh"
 #include "kernels/cuda/decode_plain.cuh"
+#include "kernels/cuda/overlap.cuh"
 
 #include <algorithm>
 #include <cstddef>
@@ -40,6 +41,7 @@ __global__ void __launch_bounds__(decode_threads, Engine::blocks_per_multiproces
     decode_attention(const __grid_constant__ attention_shape shape,
                      const __grid_constant__ decode_job job) {
   DINFER_SHARED(unsigned char, shared);
+  let_next_begin();
   const int stages = Engine::most_stages == 2 ? 2 : job.stages;
   const decode_memory<Engine> memory(shared, shape.head_dim, stages);
   tile_feed<Engine> feed;

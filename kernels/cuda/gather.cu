@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows picked by an index array (embedding, gather_rows), entries put into a table, rows of zeros.
+// Rows picked by an index array (embedding, also of a packed table; gather_rows), entries put into
+// a table, rows of zeros.
+#include "kernels/cuda/packed.cuh"
 #include "kernels/cuda/pointwise.hpp"
 #include "kernels/cuda/rows.cuh"
 
@@ -55,6 +57,44 @@ void launch_embed(const embed_job& job, cudaStream_t stream) {
   });
 }
 
+// Columns c .. c + 3 of a row of either kind of table, as T; zeros for a row that it does not have.
+template <class T>
+__device__ __forceinline__ void table_four(float (&out)[4], const void* table, packed_kind packed,
+                                           std::int64_t row, std::int64_t rows,
+                                           std::int64_t columns, std::int64_t c) {
+  const bool there = row >= 0 && row < rows;
+  if (there && packed != packed_kind::none) {
+    packed_four(out, {static_cast<const std::byte*>(table), packed, rows, columns}, row, c);
+  } else {
+    const T* in = static_cast<const T*>(table) + row * columns + c;
+    for (int i = 0; i < 4; ++i) out[i] = there ? to_float(in[i]) : 0;
+  }
+  for (float& v : out) v = to_float(from_float<T>(v));
+}
+
+// A thread has four columns.
+template <class T>
+__global__ void __launch_bounds__(256) embed_packed_kernel(embed_job job) {
+  const std::int64_t t = blockIdx.x;
+  const std::int64_t c = 4 * (std::int64_t{blockIdx.y} * blockDim.x + threadIdx.x);
+  if (c >= job.columns) return;
+  float word[4], place[4] = {};
+  table_four<T>(word, job.table, job.packed, job.ids[t] - job.first_row, job.rows, job.columns, c);
+  if (job.position_table != nullptr) {
+    table_four<T>(place, job.position_table, job.position_packed, job.positions[t],
+                  job.position_rows, job.columns, c);
+  }
+  T* out = static_cast<T*>(job.out) + t * job.columns + c;
+  for (int i = 0; i < 4; ++i) out[i] = from_float<T>(word[i] + place[i]);
+}
+
+template <class T>
+void launch_embed_packed(const embed_job& job, cudaStream_t stream) {
+  const dim3 grid(static_cast<unsigned>(job.tokens),
+                  static_cast<unsigned>(divide_up(job.columns / 4, 256)));
+  launch(embed_packed_kernel<T>, grid, dim3(256), 0, stream, job);
+}
+
 __global__ void put_entries_kernel(std::int32_t* table, std::int64_t size,
                                    const std::int32_t* entries, std::int64_t count) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -66,7 +106,11 @@ __global__ void put_entries_kernel(std::int32_t* table, std::int64_t size,
 }  // namespace
 
 void embed(const embed_job& job, dtype type, cudaStream_t stream) {
-  with_type(type, [&](auto zero) { launch_embed<decltype(zero)>(job, stream); });
+  const bool packed = job.packed != packed_kind::none || job.position_packed != packed_kind::none;
+  with_type(type, [&](auto zero) {
+    using T = decltype(zero);
+    packed ? launch_embed_packed<T>(job, stream) : launch_embed<T>(job, stream);
+  });
 }
 
 void gather_rows(const tensor& in, const tensor& rows, const tensor& out, cudaStream_t stream) {

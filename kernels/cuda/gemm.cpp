@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// gemm: descriptors for cuBLASLt, and the measurements that choose an algorithm.
+// gemm: descriptors for cuBLASLt, and who may compute what. Measurements are in gemm_measure.cpp.
 //
 // cuBLASLt counts in columns: our row-major [rows, k] is its column-major [k, rows]. So it computes
 // out^T = w x^T, with the first operand transposed, and n is its number of rows. Split-k is welcome
@@ -10,14 +10,11 @@
 #include "kernels/cuda/gemm_exact.hpp"
 #include "kernels/cuda/gemm_fp8.hpp"
 #include "kernels/cuda/gemm_skinny.hpp"
-#include "kernels/cuda/read_through.hpp"
 
 #include <cublasLt.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstring>
-#include <limits>
 #include <utility>
 
 namespace dinfer::kernels::cuda {
@@ -26,10 +23,6 @@ namespace {
 
 constexpr std::size_t smallest_space = std::size_t{32} << 20;
 constexpr std::uintptr_t alignment = 16;  // of every row, for cuBLASLt's good kernels
-constexpr int most_suggestions = 16, most_suggestions_large = 8, most_suggestions_padded = 8;
-constexpr std::int64_t large_rows = 512;
-constexpr float budget_ms = 12, budget_large_ms = 50;  // of one measure()
-constexpr std::size_t finalists = 4, most_samples = 7;
 
 void check(cublasStatus_t status, const char* what) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
@@ -62,6 +55,9 @@ struct descriptors {
     set(CUBLASLT_MATMUL_DESC_TRANSA, transposed);
     if (p.type == dtype::f8_e4m3) {
       const std::int32_t of_rows = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+      // Rounding to three bits of mantissa costs far more than sums that the tensor cores keep.
+      const std::int8_t in_tensor_cores = 1;
+      set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, in_tensor_cores);
       set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, of_rows);
       set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, of_rows);
       set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, p.w_scales);
@@ -107,28 +103,14 @@ void multiply_ourselves(const product& p, cudaStream_t stream) {
   p.type == dtype::f8_e4m3 ? multiply_fp8(p, stream) : multiply_exact(p, stream);
 }
 
-gemm_choice skinny_choice(const product& p) {
-  gemm_choice choice;
-  choice.way = gemm_way::skinny;
-  choice.measured_rows = p.rows;
-  return choice;
+swapped_plan plan_of(const gemm_choice& choice) {
+  const auto number = [](std::uint64_t v) {
+    return static_cast<std::int32_t>(std::min<std::uint64_t>(v, 1 << 30));
+  };
+  return {number(choice.algorithm[0]), number(choice.algorithm[1])};
 }
 
-void say(const std::string& problem) { std::fprintf(stderr, "%s\n", problem.c_str()); }
-
 }  // namespace
-
-struct gemm::candidate {
-  gemm_choice choice;
-  std::vector<float> ms;
-
-  float median() const {
-    auto sorted = ms;
-    const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(sorted.size() / 2);
-    std::nth_element(sorted.begin(), middle, sorted.end());
-    return *middle;
-  }
-};
 
 std::size_t gemm::wanted_space_bytes() {
   int device = 0, cache = 0;
@@ -140,6 +122,11 @@ std::size_t gemm::wanted_space_bytes() {
 gemm::gemm(cudaStream_t stream, void* space, std::size_t space_bytes, gemm_options options)
     : stream_(stream), space_(space), space_bytes_(space_bytes), options_(std::move(options)) {
   if (options_.exact) return;
+  constexpr std::size_t counter_bytes = swapped_counters * sizeof(std::uint32_t);
+  if (options_.hopper_multiprocessors > 0 && space_bytes > 2 * counter_bytes) {
+    space_bytes_ = (space_bytes - counter_bytes) / 256 * 256;
+    counters_ = reinterpret_cast<std::uint32_t*>(static_cast<std::byte*>(space) + space_bytes_);
+  }
   check(cublasLtCreate(&library_), "cublasLtCreate");
   if (!options_.tuning_directory.empty()) {
     path_ = tuning_path(options_.tuning_directory, options_.device_name, cublasLtGetVersion());
@@ -167,6 +154,12 @@ bool gemm::skinny_races(const product& p) const noexcept {
   return skinny_plays(p) && (p.type != dtype::f8_e4m3 || p.rows <= few_fp8_rows);
 }
 
+bool gemm::swapped_races(const product& p) const noexcept {
+  return counters_ != nullptr && swapped_takes(p);
+}
+
+swapped_space gemm::shared_tiles() const noexcept { return {space_, space_bytes_, counters_}; }
+
 bool gemm::capturing() const {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(stream_, &status), "cudaStreamIsCapturing");
@@ -175,18 +168,31 @@ bool gemm::capturing() const {
 
 void gemm::multiply(const product& p) {
   if (p.rows <= 0 || p.n <= 0) return;
-  const gemm_choice* choice = library_takes(p) ? choose(p) : nullptr;
+  const gemm_choice* choice = library_takes(p) || swapped_races(p) ? choose(p) : nullptr;
   if (choice == nullptr) return multiply_ourselves(p, stream_);
   check(static_cast<cublasStatus_t>(try_run(p, *choice)), "cublasLtMatmul");
 }
 
-bool gemm::multiply_swiglu(const product& p) {
-  if (library_ == nullptr || !skinny_takes(p)) return false;
-  multiply_skinny_swiglu(p, stream_);
+bool gemm::multiply_swiglu(const product& p, void* gated) {
+  if (library_ == nullptr) return false;
+  product fused = p;
+  fused.out = gated;
+  fused.ldo = p.n / 2;
+  if (skinny_takes(p)) {
+    multiply_skinny_swiglu(fused, stream_);
+    return true;
+  }
+  if (!swapped_races(p) || p.type == dtype::f8_e4m3 || p.n % 16 != 0 ||
+      !aligned(gated, fused.ldo, p.out_type)) {
+    return false;
+  }
+  const gemm_choice* choice = choose(p);
+  if (choice == nullptr || choice->way != gemm_way::swapped) return false;
+  multiply_swapped_swiglu(fused, plan_of(*choice), shared_tiles(), stream_);
   return true;
 }
 
-// Null: the library knows no way.
+// Null: nobody but multiply_ourselves can.
 const gemm_choice* gemm::choose(const product& p) {
   const auto found = table_.find(shape_of(p, tuning_bucket(p.rows)));
   const gemm_choice* choice = found == table_.end() ? nullptr : &found->second;
@@ -199,9 +205,9 @@ const gemm_choice* gemm::guess(const product& p) {
   const auto shape = shape_of(p, p.rows);
   auto found = guesses_.find(shape);
   if (found == guesses_.end()) {
-    auto first =
-        skinny_races(p) ? std::vector{skinny_choice(p)} : suggestions(p, gemm_way::library, 1);
-    if (first.empty() && skinny_plays(p)) first.push_back(skinny_choice(p));
+    auto first = skinny_races(p) ? std::vector{choice_of(p, gemm_way::skinny)}
+                                 : suggestions(p, gemm_way::library, 1);
+    if (first.empty() && skinny_plays(p)) first.push_back(choice_of(p, gemm_way::skinny));
     if (first.empty()) return nullptr;
     found = guesses_.emplace(shape, first[0]).first;
   }
@@ -209,6 +215,7 @@ const gemm_choice* gemm::guess(const product& p) {
 }
 
 std::vector<gemm_choice> gemm::suggestions(const product& p, gemm_way way, int most) const {
+  if (!library_takes(p)) return {};
   descriptors d(p, way);
   cublasLtMatmulPreferenceOpaque_t preference{};
   check(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
@@ -233,10 +240,8 @@ std::vector<gemm_choice> gemm::suggestions(const product& p, gemm_way way, int m
   for (int i = 0; i < count; ++i) {
     const auto& result = results[static_cast<std::size_t>(i)];
     if (result.state != CUBLAS_STATUS_SUCCESS || result.workspaceSize > space_bytes_) continue;
-    gemm_choice choice;
+    gemm_choice choice = choice_of(p, way);
     std::memcpy(choice.algorithm.data(), &result.algo, sizeof result.algo);
-    choice.measured_rows = p.rows;
-    choice.way = way;
     choices.push_back(choice);
   }
   return choices;
@@ -244,6 +249,10 @@ std::vector<gemm_choice> gemm::suggestions(const product& p, gemm_way way, int m
 
 bool gemm::fits(const product& p, const gemm_choice& choice) const {
   if (choice.way == gemm_way::skinny) return skinny_plays(p);
+  if (choice.way == gemm_way::swapped) {
+    return swapped_races(p) &&
+           swapped_fits(p, plan_of(choice), options_.hopper_multiprocessors, space_bytes_);
+  }
   if (choice.way == gemm_way::padded && (!p.spare_rows || p.rows > padded_rows)) return false;
   descriptors d(p, choice.way);
   const auto algorithm = algorithm_of(choice);
@@ -258,111 +267,15 @@ int gemm::try_run(const product& p, const gemm_choice& choice) {
     p.type == dtype::f8_e4m3 ? multiply_fp8(p, stream_) : multiply_skinny(p, stream_);
     return CUBLAS_STATUS_SUCCESS;
   }
+  if (choice.way == gemm_way::swapped) {
+    multiply_swapped(p, plan_of(choice), shared_tiles(), stream_);
+    return CUBLAS_STATUS_SUCCESS;
+  }
   descriptors d(p, choice.way);
   const auto algorithm = algorithm_of(choice);
   const float one = 1, zero = 0;
   return cublasLtMatmul(library_, &d.operation, &one, p.w, &d.w, p.x, &d.x, &zero, p.out, &d.out,
                         p.out, &d.out, &algorithm, space_, space_bytes_, stream_);
-}
-
-// Milliseconds of one run in which w comes from memory and x from the cache, as in a step; nothing
-// when the algorithm does not run.
-std::optional<float> gemm::time_once(const product& p, const gemm_choice& choice) {
-  const auto x_elements = (p.rows - 1) * p.ldx + p.k;
-  read_through(space_, space_bytes_, space_, stream_);
-  read_through(p.x, static_cast<std::size_t>(row_bytes(p.type, x_elements)), space_, stream_);
-  check(cudaEventRecord(start_, stream_), "cudaEventRecord");
-  const int status = try_run(p, choice);
-  check(cudaEventRecord(stop_, stream_), "cudaEventRecord");
-  check(cudaEventSynchronize(stop_), "measuring a matrix product");
-  if (status != CUBLAS_STATUS_SUCCESS) return std::nullopt;
-  float ms = 0;
-  check(cudaEventElapsedTime(&ms, start_, stop_), "cudaEventElapsedTime");
-  return ms;
-}
-
-// Every candidate once, as long as the time allows (the library's favourites come first), and the
-// best of them again. A candidate's first run may load its kernel and does not count.
-void gemm::time_all(const product& p, std::vector<candidate>& candidates) {
-  const float budget = p.rows > large_rows ? budget_large_ms : budget_ms;
-  float spent = 0;
-  std::vector<candidate> timed;
-  for (auto& c : candidates) {
-    if (spent > budget * 0.6F) break;
-    if (!time_once(p, c.choice)) continue;
-    const auto ms = time_once(p, c.choice);
-    if (!ms) continue;
-    spent += 2 * *ms;
-    c.ms.push_back(*ms);
-    timed.push_back(std::move(c));
-  }
-  std::stable_sort(timed.begin(), timed.end(), [](const candidate& a, const candidate& b) {
-    return a.ms.front() < b.ms.front();
-  });
-  if (timed.size() > finalists) timed.resize(finalists);
-  for (std::size_t sample = 1; sample < most_samples && spent < budget; ++sample) {
-    for (auto& c : timed) {
-      const auto ms = time_once(p, c.choice);
-      if (!ms) continue;
-      spent += *ms;
-      c.ms.push_back(*ms);
-    }
-  }
-  candidates = std::move(timed);
-}
-
-// Null: nothing runs.
-const gemm_choice* gemm::measure(const product& p) {
-  if (start_ == nullptr) check(cudaEventCreate(&start_), "cudaEventCreate");
-  if (stop_ == nullptr) check(cudaEventCreate(&stop_), "cudaEventCreate");
-  std::vector<candidate> candidates;
-  const int most = p.rows > large_rows ? most_suggestions_large : most_suggestions;
-  if (skinny_races(p)) candidates.push_back({skinny_choice(p), {}});
-  for (auto& choice : suggestions(p, gemm_way::library, most)) candidates.push_back({choice, {}});
-  if (p.spare_rows && p.rows < padded_rows) {
-    for (auto& choice : suggestions(p, gemm_way::padded, most_suggestions_padded)) {
-      candidates.push_back({choice, {}});
-    }
-  }
-  if (candidates.empty() && skinny_plays(p)) candidates.push_back({skinny_choice(p), {}});
-  time_all(p, candidates);
-  if (candidates.empty()) return nullptr;
-  const auto& best = *std::min_element(
-      candidates.begin(), candidates.end(),
-      [](const candidate& a, const candidate& b) { return a.median() < b.median(); });
-  auto& kept = table_[shape_of(p, tuning_bucket(p.rows))];
-  kept = best.choice;
-  kept.microseconds = 1000.0 * static_cast<double>(best.median());
-  save();
-  return &kept;
-}
-
-void gemm::load() {
-  std::string problem;
-  const auto found = read_tunings(path_, problem);
-  if (!found) return say(problem + "; it is ignored");
-  for (const auto& [shape, choice] : *found) {
-    product p;
-    p.rows = choice.measured_rows;
-    p.n = shape.n;
-    p.k = shape.k;
-    p.ldx = shape.ldx;
-    p.ldw = shape.ldw;
-    p.ldo = shape.ldo;
-    p.type = shape.type;
-    p.out_type = shape.out_type;
-    p.spare_rows = shape.spare_rows;
-    p.x_scales = p.w_scales = static_cast<const float*>(space_);  // some: it asks whether they are
-    if (fits(p, choice)) table_.emplace(shape, choice);
-  }
-}
-
-void gemm::save() {
-  if (path_.empty()) return;
-  std::string problem;
-  auto all = table_;  // and what other devices of this kind have measured meanwhile
-  if (const auto found = read_tunings(path_, problem)) all.insert(found->begin(), found->end());
-  if (!write_tunings(path_, all, problem)) say(problem);
 }
 
 }  // namespace dinfer::kernels::cuda

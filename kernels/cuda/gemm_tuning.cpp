@@ -19,7 +19,7 @@ namespace dinfer::kernels::cuda {
 
 namespace {
 
-constexpr std::string_view first_line = "dinfer matrix products, format 2";
+constexpr std::string_view first_line = "dinfer matrix products, format 3";
 constexpr std::size_t hex_digits = algorithm_words * 16;
 constexpr std::int64_t largest = std::int64_t{1} << 40;  // of any number in the file
 
@@ -54,7 +54,7 @@ bool from_word(const std::string& word, dtype& type) {
   return false;
 }
 
-constexpr std::array<std::string_view, 3> ways{"library", "padded", "skinny"};
+constexpr std::array<std::string_view, 4> ways{"library", "padded", "skinny", "swapped"};
 
 bool from_word(const std::string& word, gemm_way& way) {
   const auto* const found = std::find(ways.begin(), ways.end(), word);

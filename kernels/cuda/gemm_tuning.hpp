@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which algorithm of the library was fastest for which matrix product, in memory and in a file. No
-// CUDA in here: an algorithm is 64 bytes that mean something to the library alone.
+// Which algorithm was fastest for which matrix product, in memory and in a file. No CUDA in here:
+// the library's are 64 bytes that mean something to it alone.
 #pragma once
 
 #include "kernels/cuda/product.hpp"
@@ -24,17 +24,26 @@ struct gemm_shape {
   auto operator<=>(const gemm_shape&) const = default;
 };
 
-// Who computes: the library, the library with padded_rows rows, or our own kernel for few rows.
-enum class gemm_way : std::uint8_t { library, padded, skinny };
+// Who computes: the library, the library with padded_rows rows, our own kernel for few rows, or the
+// one for a decoding step's (gemm_swapped.hpp).
+enum class gemm_way : std::uint8_t { library, padded, skinny, swapped };
 
 inline constexpr std::size_t algorithm_words = 8;
 
 struct gemm_choice {
   gemm_way way = gemm_way::library;
-  std::array<std::uint64_t, algorithm_words> algorithm{};  // of the library
+  // Of the library; of a swapped product the height and blocks of its plan.
+  std::array<std::uint64_t, algorithm_words> algorithm{};
   std::int64_t measured_rows = 0;  // number of rows for which it is known to be valid
   double microseconds = 0;         // median, with nothing of w in the cache
 };
+
+inline gemm_choice choice_of(const product& p, gemm_way way) noexcept {
+  gemm_choice choice;
+  choice.way = way;
+  choice.measured_rows = p.rows;
+  return choice;
+}
 
 using tuning_table = std::map<gemm_shape, gemm_choice>;
 

@@ -21,19 +21,22 @@
 
 namespace dinfer::kernels::cuda {
 
-// The default limit of dynamic shared memory; more is asked for on the first launch.
+// The default limit of dynamic shared memory; more is asked for before a launch.
 inline constexpr std::size_t plain_shared_bytes = 48 * 1024;
+
+template <class... Params>
+void allow_shared(void (*kernel)(Params...), std::size_t bytes) {
+  if (bytes <= plain_shared_bytes) return;
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        "shared memory of a kernel");
+}
 
 template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes,
             cudaStream_t stream, Args... args) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  if (shared_bytes > plain_shared_bytes) {
-    check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                               cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared_bytes)),
-          "shared memory of a kernel");
-  }
+  allow_shared(kernel, shared_bytes);
   // clang-format off
   kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Params>(args)...);
   // clang-format on

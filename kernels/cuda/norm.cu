@@ -18,6 +18,7 @@ __global__ void __launch_bounds__(Packs == 1 ? most_row_threads / 2 : most_row_t
   // All that is read is asked for before the first value is waited for.
   norm_gain<T, Packs> gain;
   gain.template load<Whole>(job);
+  wait_for_previous();
   row_part<T, Packs> own, added;
   own.template load<Whole>(residual, columns);
   added.template load<Whole>(static_cast<const T*>(job.partial) + row,
@@ -32,9 +33,9 @@ template <class T, int Packs>
 void launch_add_norm(const add_norm_job& job, unsigned threads, cudaStream_t stream) {
   with_whole<T>(job.columns, {job.partial, job.residual, job.gain, job.bias, job.normed},
                 [&](auto whole) {
-                  launch(add_norm_kernel<T, Packs, decltype(whole)::value>,
-                         dim3(static_cast<unsigned>(job.rows)), dim3(threads), 32 * sizeof(float),
-                         stream, job);
+                  launch_overlapped(add_norm_kernel<T, Packs, decltype(whole)::value>,
+                                    dim3(static_cast<unsigned>(job.rows)), dim3(threads),
+                                    32 * sizeof(float), stream, job);
                 });
 }
 

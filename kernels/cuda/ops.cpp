@@ -4,7 +4,9 @@
 
 #include "kernels/cuda/check.hpp"
 #include "kernels/cuda/fp8.hpp"
+#include "kernels/cuda/gemm_packed.hpp"
 #include "kernels/cuda/nccl_communicator.hpp"
+#include "kernels/cuda/packed.hpp"
 #include "kernels/cuda/pointwise.hpp"
 #include "kernels/cuda/sampler.hpp"
 
@@ -85,7 +87,7 @@ cuda_ops::cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDevi
       // Cleared, for it is also read as it is (gemm.hpp).
       gemm_space_(exact_ ? buffer() : owner.allocate(gemm::wanted_space_bytes(), true)),
       gemm_(stream, gemm_space_.data(), gemm_space_.bytes(),
-            {options.tuning_directory, gpu.name, exact_}),
+            {options.tuning_directory, gpu.name, exact_, hopper_ ? multiprocessors_ : 0}),
       uploader_(index, activation_, owner.traits().fp8, [&owner](std::size_t bytes) {
         buffer memory = owner.allocate(bytes, false);
         return memory;
@@ -97,7 +99,8 @@ std::uint64_t cuda_ops::reserve(const step_limits& limits) {
       static_cast<std::size_t>(row_bytes(activation_, limits.tokens * gate_up_columns)), false);
   const auto fp8_bytes = widest_fp8_ == 0 ? 0 : f8_bytes(limits.tokens, widest_fp8_);
   quantised_ = device_.allocate(static_cast<std::size_t>(fp8_bytes), false);
-  const auto always = gate_up_.bytes() + quantised_.bytes();
+  unpacked_ = device_.allocate(static_cast<std::size_t>(unpacked_bytes_), false);
+  const auto always = gate_up_.bytes() + quantised_.bytes() + unpacked_.bytes();
   if (exact_) return always;
   const decode_space space =
       decode_space_for(limits.query_heads, limits.kv_heads, limits.head_dim, multiprocessors_);
@@ -114,6 +117,10 @@ std::unique_ptr<weight> cuda_ops::prepare(std::span<const weight_slice> slices, 
                                           const prepare_options& options) {
   auto made = uploader_.prepare(slices, role, options);
   if (made->fp8()) widest_fp8_ = std::max(widest_fp8_, made->columns());
+  if (made->packed() && !exact_) {
+    const auto whole = row_bytes(activation_, made->padded_rows() * made->columns());
+    unpacked_bytes_ = std::max(unpacked_bytes_, std::min(whole, most_unpacked_bytes));
+  }
   return made;
 }
 
@@ -130,10 +137,13 @@ void cuda_ops::embed(const embed_args& args) {
   embed_job job;
   job.ids = args.ids.as<std::int32_t>();
   job.table = table.data();
+  if (table.packed()) job.packed = table.parts()[0].kind;
   job.rows = table.rows();
   job.first_row = args.first_row;
   if (args.position_table != nullptr) {
-    job.position_table = of(args.position_table).data();
+    const cuda_weight& places = of(args.position_table);
+    job.position_table = places.data();
+    if (places.packed()) job.position_packed = places.parts()[0].kind;
     job.position_rows = args.position_table->rows();
     job.positions = args.positions.as<std::int32_t>();
   }
@@ -183,6 +193,59 @@ product cuda_ops::product_of(const linear_args& args, const cuda_weight& w, cons
   return p;
 }
 
+// Where rows must not know of each other, whatever their number.
+bool cuda_ops::reads_packed(const cuda_weight& w, std::int64_t rows) const noexcept {
+  return w.packed() && (exact_ || rows <= most_packed_rows);
+}
+
+void cuda_ops::multiply(const linear_args& args, const cuda_weight& w, const tensor& out) {
+  if (!w.packed()) return gemm_.multiply(product_of(args, w, out));
+  if (!reads_packed(w, args.x.rows())) return multiply_unpacked(args.x, w, out);
+  for (const packed_rows& part : w.parts()) {
+    packed_product p{args.x.data,   w.matrix(part), nullptr, args.x.rows(),
+                     out.columns(), activation_,    out.type};
+    p.out = static_cast<std::byte*>(out.data) + row_bytes(out.type, part.first_row);
+    multiply_packed(p, stream_);
+  }
+}
+
+// The product and its activation at once, where there is such a kernel.
+bool cuda_ops::multiply_swiglu(const linear_args& args, const cuda_weight& w, const tensor& both) {
+  if (!w.packed()) return gemm_.multiply_swiglu(product_of(args, w, both), args.out.data);
+  if (!reads_packed(w, args.x.rows())) return false;
+  multiply_packed({args.x.data, w.matrix(w.parts()[0]), args.out.data, args.x.rows(),
+                   args.out.columns(), activation_, activation_, true},
+                  stream_);
+  return true;
+}
+
+// As many rows of the weight at a time as there is room for, in pieces of about the same size.
+void cuda_ops::multiply_unpacked(const tensor& x, const cuda_weight& w, const tensor& out) {
+  constexpr std::int64_t even = 128;  // of whole tiles of a product
+  const std::int64_t n = w.padded_rows(), row = row_bytes(activation_, w.columns());
+  const std::int64_t most = static_cast<std::int64_t>(unpacked_.bytes()) / row;
+  DINFER_ASSERT(most >= std::min(n, even));  // packed_takes, reserve
+  const std::int64_t pieces = (n + most - 1) / most;
+  const std::int64_t equal = (n + pieces - 1) / pieces;
+  const std::int64_t each = std::min(most, (equal + even - 1) / even * even);
+  for (std::int64_t first = 0; first < n; first += each) {
+    const std::int64_t end = std::min(n, first + each);
+    for (const packed_rows& part : w.parts()) {
+      const auto from = std::max(first, part.first_row);
+      const auto to = std::min(end, part.first_row + part.rows);
+      if (from >= to) continue;
+      unpack_rows(w.matrix(part), from - part.first_row, to - from,
+                  static_cast<std::byte*>(unpacked_.data()) + (from - first) * row, activation_,
+                  stream_);
+    }
+    product p = dense_product(x, unpacked_.data(), end - first, out);
+    p.out = static_cast<std::byte*>(out.data) + row_bytes(out.type, first);
+    p.ldo = out.columns();
+    p.w_is_new = true;
+    gemm_.multiply(p);
+  }
+}
+
 void cuda_ops::linear(const linear_args& args) {
   const cuda_weight& w = of(args.w);
   const auto rows = args.x.rows();
@@ -192,22 +255,19 @@ void cuda_ops::linear(const linear_args& args) {
   if (rows == 0 || w.rows() == 0) return;
   if (args.act == activation::swiglu) {
     DINFER_ASSERT(w.role() == weight_role::gate_up && 2 * args.out.columns() == w.rows());
-    const bool plain = !w.fp8() && args.out.type == activation_;
-    if (plain && args.bias == nullptr && w.padded_rows() == w.rows()) {
-      product fused = dense_product(args.x, w.data(), w.rows(), args.out);
-      fused.ldo = args.out.columns();
-      if (gemm_.multiply_swiglu(fused)) return;
-    }
     const tensor both = view(gate_up_.data(), activation_, rows, w.padded_rows());
     DINFER_ASSERT(static_cast<std::uint64_t>(both.bytes()) <= gate_up_.bytes());
-    gemm_.multiply(product_of(args, w, both));
+    const bool plain = !w.fp8() && args.out.type == activation_ && args.bias == nullptr &&
+                       w.padded_rows() == w.rows();
+    if (plain && multiply_swiglu(args, w, both)) return;
+    multiply(args, w, both);
     gate({both.data, vector_of(args.bias, w.rows()), args.out.data, rows, args.out.columns(),
           scales_of(args.out)},
          activation_, stream_);
     return;
   }
   DINFER_ASSERT(w.role() != weight_role::gate_up && args.out.columns() == w.rows());
-  gemm_.multiply(product_of(args, w, args.out));
+  multiply(args, w, args.out);
   if (args.bias == nullptr && args.act == activation::none) return;
   activate({args.out.data, vector_of(args.bias, w.rows()), args.act, rows, w.rows()}, args.out.type,
            stream_);

@@ -39,6 +39,10 @@ class cuda_ops final : public ops {
  private:
   tensor quantised(const tensor& x);
   product product_of(const linear_args& args, const cuda_weight& w, const tensor& out);
+  bool reads_packed(const cuda_weight& w, std::int64_t rows) const noexcept;
+  void multiply(const linear_args& args, const cuda_weight& w, const tensor& out);
+  bool multiply_swiglu(const linear_args& args, const cuda_weight& w, const tensor& both);
+  void multiply_unpacked(const tensor& x, const cuda_weight& w, const tensor& out);
 
   device& device_;
   cudaStream_t stream_;
@@ -53,6 +57,8 @@ class cuda_ops final : public ops {
   buffer gate_up_;               // [tokens, gate and up columns]
   buffer quantised_;             // x of a product of 8-bit floats that came in activations' type
   std::int64_t widest_fp8_ = 0;  // columns of a weight
+  buffer unpacked_;              // rows of a packed weight as products of many rows read them
+  std::int64_t unpacked_bytes_ = 0;
   buffer decode_partial_, decode_tickets_;
   decode_plan decode_plan_;
 };

@@ -35,11 +35,13 @@ __device__ __forceinline__ void wait_for_previous() {
 #endif
 }
 
-// launch() of a kernel all of whose threads call wait_for_previous(). Shared memory: 48 KB at most.
+// launch() of a kernel all of whose threads call wait_for_previous().
 template <class... Params, class... Args>
 void launch_overlapped(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t shared_bytes,
                        cudaStream_t stream, Args... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   constexpr int first_major = 9;
+  allow_shared(kernel, shared_bytes);
   int device = 0, major = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),

@@ -9,6 +9,7 @@
 // f16 2e-3.
 #pragma once
 
+#include "kernels/cuda/packed_layout.hpp"
 #include "kernels/ops.hpp"
 
 #include <cuda_runtime_api.h>
@@ -28,6 +29,8 @@ struct embed_job {
   const std::int32_t* positions = nullptr;  // [T]
   void* out = nullptr;                      // [T, columns]
   std::int64_t tokens = 0, columns = 0;
+  // How the tables are packed; then columns are a multiple of 4.
+  packed_kind packed = packed_kind::none, position_packed = packed_kind::none;
 };
 void embed(const embed_job& job, dtype type, cudaStream_t stream);
 

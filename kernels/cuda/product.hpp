@@ -24,6 +24,8 @@ struct product {
   // x and out have at least `padded_rows` rows, and of those past `rows` x may be read and out
   // overwritten: with one row cuBLAS can be slower than with eight.
   bool spare_rows = false;
+  // w was written by the kernel before: it may not be asked for before that one is done.
+  bool w_is_new = false;
 };
 
 inline constexpr std::int64_t padded_rows = 8;

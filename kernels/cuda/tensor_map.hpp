@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tensor map by which Hopper's bulk copies (TMA) read the pages of one layer. Host code, any
-// thread; nothing is linked to libcuda, whose encoder is asked for by name.
+// The tensor maps by which Hopper's bulk copies (TMA) read the pages of one layer, and matrices.
+// Host code, any thread; nothing is linked to libcuda, whose encoder is asked for by name.
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
@@ -97,6 +97,38 @@ inline CUtensorMap page_map(const attention_shape& shape, dtype type) {
   }
   if (kept.size() == most_kept) kept.clear();
   return kept.emplace_back(key, encode_page_map(key)).second;
+}
+
+struct matrix_key {
+  const void* data = nullptr;
+  std::int64_t rows = 0, columns = 0, stride = 0;  // stride: elements from row to row
+  dtype type = dtype::bf16;                        // bf16, f16 or f8_e4m3
+};
+
+// A box is `box_rows` (256 at most) rows of 128 bytes, 128-byte swizzled; zeros past the matrix's
+// ends. Data and rows at multiples of 16 bytes, rows and columns below 2^32.
+inline CUtensorMap matrix_map(const matrix_key& key, int box_rows) {
+  static const encode_map encode = find_encode_map();
+  const std::int64_t bytes = row_bytes(key.type, 1);
+  const std::array<cuuint64_t, 2> sizes{static_cast<cuuint64_t>(key.columns),
+                                        static_cast<cuuint64_t>(key.rows)};
+  const std::array<cuuint64_t, 1> strides{static_cast<cuuint64_t>(key.stride * bytes)};
+  const std::array<cuuint32_t, 2> box{static_cast<cuuint32_t>(128 / bytes),
+                                      static_cast<cuuint32_t>(box_rows)};
+  const std::array<cuuint32_t, 2> steps{1, 1};
+  const auto type = key.type == dtype::bf16  ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                    : key.type == dtype::f16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16
+                                             : CU_TENSOR_MAP_DATA_TYPE_UINT8;
+  CUtensorMap map;
+  const CUresult code =
+      encode(&map, type, 2, const_cast<void*>(key.data), sizes.data(), strides.data(), box.data(),
+             steps.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (code != CUDA_SUCCESS) {
+    throw device_error(errc::internal,
+                       "a tensor map of a matrix: CUDA error " + std::to_string(code));
+  }
+  return map;
 }
 
 }  // namespace dinfer::kernels::cuda

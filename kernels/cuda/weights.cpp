@@ -32,8 +32,43 @@ void check_slices(std::span<const weight_slice> slices, weight_role role) {
 // Stored as a GPU computes with it.
 bool kept(const weight_slice& s) { return s.type == dtype::f8_e4m3 && s.scales.by_row(); }
 
+packed_kind kind_of(const weight_slice& s) {
+  const bool fits = s.data != nullptr && packed_takes(s.column_begin, columns_of(s));
+  return fits ? packed_kind_of(s.type) : packed_kind::none;
+}
+
+std::int64_t part_bytes(const packed_rows& part, std::int64_t columns) {
+  constexpr std::int64_t alignment = 256;
+  return (packed_bytes(part.kind, part.rows, columns) + alignment - 1) / alignment * alignment;
+}
+
+// Of slices that are all packed, in as few parts as they have kinds in turn; none when they cannot
+// be.
+std::vector<packed_rows> parts_of(std::span<const weight_slice> slices, weight_role role,
+                                  std::int64_t padded_rows) {
+  std::vector<packed_rows> parts;
+  std::int64_t row = 0;
+  for (const auto& s : slices) {
+    if (rows_of(s) == 0) continue;
+    const packed_kind kind = kind_of(s);
+    if (kind == packed_kind::none) return {};
+    if (parts.empty() || parts.back().kind != kind) parts.push_back({kind, row, 0, 0});
+    parts.back().rows += rows_of(s);
+    row += rows_of(s);
+  }
+  const bool one = role == weight_role::embedding || role == weight_role::gate_up;
+  if (row == 0 || (one && parts.size() > 1)) return {};
+  if (role == weight_role::gate_up) parts[0].rows = padded_rows;
+  std::int64_t begin = 0;
+  for (auto& part : parts) {
+    part.begin = begin;
+    begin += part_bytes(part, columns_of(slices[0]));
+  }
+  return parts;
+}
+
 cuda_weight::shape shape_of(std::span<const weight_slice> slices, weight_role role,
-                            dtype activation, bool fp8) {
+                            dtype activation, const prepare_options& options, bool fp8) {
   cuda_weight::shape shape;
   shape.role = role;
   if (role == weight_role::vector) {
@@ -48,13 +83,17 @@ cuda_weight::shape shape_of(std::span<const weight_slice> slices, weight_role ro
                           ? 2 * ((rows_of(slices[0]) + group - 1) / group * group)
                           : shape.rows;
   const bool layers = role == weight_role::matrix || role == weight_role::gate_up;
-  if (fp8 && layers && f8_takes(shape.padded_rows, shape.columns, activation)) {
+  const bool stored = fp8 && !options.dequantize && std::all_of(slices.begin(), slices.end(), kept);
+  if ((options.fp8 || stored) && layers && f8_takes(shape.padded_rows, shape.columns, activation)) {
     shape.type = dtype::f8_e4m3;
   }
+  if (!options.fp8 && !options.dequantize && activation != dtype::f32)
+    shape.parts = parts_of(slices, role, shape.padded_rows);
   return shape;
 }
 
 std::int64_t bytes_of(const cuda_weight::shape& s) {
+  if (!s.parts.empty()) return s.parts.back().begin + part_bytes(s.parts.back(), s.columns);
   return s.type == dtype::f8_e4m3 ? f8_bytes(s.padded_rows, s.columns)
                                   : row_bytes(s.type, s.padded_rows * s.columns);
 }
@@ -77,13 +116,15 @@ std::unique_ptr<cuda_weight> weight_uploader::prepare(std::span<const weight_sli
                                                       weight_role role,
                                                       const prepare_options& options) {
   check_slices(slices, role);
-  const bool stored =
-      fp8_ && !options.dequantize && std::all_of(slices.begin(), slices.end(), kept);
-  const auto shape = shape_of(slices, role, activation_, options.fp8 || stored);
+  const auto shape = shape_of(slices, role, activation_, options, fp8_);
   const auto bytes = bytes_of(shape);
   auto made =
       std::make_unique<cuda_weight>(shape, allocate_(static_cast<std::size_t>(bytes)), uploads_);
   if (bytes == 0) return made;
+  if (made->packed()) {
+    add_packed(slices, *made);
+    return made;
+  }
   placed_rows to;
   to.data = const_cast<void*>(made->data());
   to.type = shape.type;
@@ -126,6 +167,34 @@ void weight_uploader::add_kept(const weight_slice& slice, placed_rows to) {
   add(column, scales);
 }
 
+// Rows that fill up a part or a half are zeros.
+void weight_uploader::add_packed(std::span<const weight_slice> slices, const cuda_weight& made) {
+  placed_rows to;
+  to.type = made.type();
+  to.leading = made.columns();
+  std::size_t next = 0;
+  for (const packed_rows& part : made.parts()) {
+    to.data = const_cast<std::byte*>(made.matrix(part).data);
+    to.packed = part.kind;
+    to.first_row = 0;
+    if (made.role() == weight_role::gate_up) {
+      for (std::size_t i = 0; i < 2; ++i) {
+        to.map = i == 0 ? row_map::gate : row_map::up;
+        to.first_row = 0;
+        add(slices[i], to);
+        to.first_row = rows_of(slices[i]);
+        add_zeros(part.rows / 2 - to.first_row, to.leading, to);
+      }
+      return;
+    }
+    for (; to.first_row < part.rows; ++next) {
+      add(slices[next], to);
+      to.first_row += rows_of(slices[next]);
+    }
+    add_zeros((packed_tile - part.rows % packed_tile) % packed_tile, to.leading, to);
+  }
+}
+
 void weight_uploader::add(const weight_slice& slice, placed_rows to) {
   const auto rows = rows_of(slice), columns = columns_of(slice);
   if (rows == 0 || columns == 0) return;
@@ -142,7 +211,8 @@ void weight_uploader::add(const weight_slice& slice, placed_rows to) {
   // A row is cut only when it is longer than an upload may be. One block more may cover a piece.
   const auto blocks = most_upload_bytes / layout.block_bytes - 1;
   const auto wide = std::min(columns, blocks * layout.block_elements);
-  DINFER_ASSERT(to.scales == nullptr || wide == columns);  // f8_takes
+  // f8_takes, packed_takes
+  DINFER_ASSERT((to.scales == nullptr && to.packed == packed_kind::none) || wide == columns);
   work.type = slice.type;
   work.stored_row_bytes = row_bytes(slice.type, slice.stored_columns);
   work.first_column = slice.column_begin % layout.block_elements;

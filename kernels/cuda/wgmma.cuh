@@ -2,16 +2,20 @@
 // The matrix multiply of Hopper's warpgroups (wgmma; PTX ISA 9.7.15) as words: 128 threads start a
 // product together, and later wait for it; it needs code for sm_90a. Included by .cu files alone.
 //
-// A 128-byte-swizzled tile, as TMA writes it and wgmma reads it: rows of 128 bytes (64 elements),
+// A 128-byte-swizzled tile, as TMA writes it and wgmma reads it: rows of 128 bytes,
 // 1024-byte aligned, in which 16-byte chunk c of row r lies at chunk c ^ (r % 8).
 #pragma once
 
 #include "kernels/cuda/sm90.cuh"
 
+#include <cuda_fp8.h>
+
 #include <cstdint>
 #include <type_traits>
 
 namespace dinfer::kernels::cuda {
+
+using f8 = __nv_fp8_e4m3;
 
 // Byte offset of a 16-byte chunk in a swizzled tile.
 __host__ __device__ constexpr std::uint32_t swizzled(std::uint32_t row, std::uint32_t chunk) {
@@ -73,21 +77,40 @@ __device__ __forceinline__ void pin(float (&r)[N]) {
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 
-// d (64 x 128) = a (64 x 16) b^T (128 x 16) [+ d], both in shared memory, K-major. Of d a thread
-// holds, for columns 8 j .. 8 j + 7, two of row g and two of row g + 8, as mma_16x8x16 does: warp w
-// of the warpgroup has rows 16 w .. 16 w + 15.
-template <class T>
-__device__ __forceinline__ void multiply_shared(float (&d)[64], std::uint64_t a, std::uint64_t b,
+#define DINFER_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+
+// d (64 x N) = a (64 x K) b^T (N x K) [+ d], both in shared memory, K-major; K is 16, or 32 of f8;
+// N is 32, 64 or 128. Of d a thread holds, for columns 8 j .. 8 j + 7, two of row g and two of row
+// g + 8, as mma_16x8x16 does: warp w of the warpgroup has rows 16 w .. 16 w + 15.
+template <class T, int Sums>
+__device__ __forceinline__ void multiply_shared(float (&d)[Sums], std::uint64_t a, std::uint64_t b,
                                                 bool add) {
-#define DINFER_MULTIPLY(type)                                                           \
-  asm volatile(                                                                         \
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"                                      \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " {" DINFER_NAMES_64 \
-      "}, %64, %65, p, 1, 1, 0, 0;\n}\n"                                                \
-      : DINFER_SUMS_32(d, 0), DINFER_SUMS_32(d, 32)                                     \
-      : "l"(a), "l"(b), "r"(static_cast<int>(add)))
-  if constexpr (std::is_same_v<T, bf16>) DINFER_MULTIPLY("bf16");
-  else DINFER_MULTIPLY("f16");
+  static_assert(Sums == 16 || Sums == 32 || Sums == 64);
+#define DINFER_MULTIPLY(shape, type, names, a_at, b_at, add_at, ends, ...)               \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add_at                                \
+               ", 0;\n"                                                                  \
+               "wgmma.mma_async.sync.aligned.m64" shape ".f32." type "." type " {" names \
+               "}, " a_at ", " b_at ", p, 1, 1" ends ";\n}\n"                            \
+               : __VA_ARGS__                                                             \
+               : "l"(a), "l"(b), "r"(static_cast<int>(add)))
+#define DINFER_MULTIPLY_N(depth, type, ends)                                        \
+  if constexpr (Sums == 64)                                                         \
+    DINFER_MULTIPLY("n128" depth, type, DINFER_NAMES_64, "%64", "%65", "%66", ends, \
+                    DINFER_SUMS_32(d, 0), DINFER_SUMS_32(d, 32));                   \
+  else if constexpr (Sums == 32)                                                    \
+    DINFER_MULTIPLY("n64" depth, type, DINFER_NAMES_32, "%32", "%33", "%34", ends,  \
+                    DINFER_SUMS_32(d, 0));                                          \
+  else                                                                              \
+    DINFER_MULTIPLY("n32" depth, type, DINFER_NAMES_16, "%16", "%17", "%18", ends,  \
+                    DINFER_SUMS_8(d, 0), DINFER_SUMS_8(d, 8))
+  if constexpr (std::is_same_v<T, bf16>) {
+    DINFER_MULTIPLY_N("k16", "bf16", ", 0, 0");
+  } else if constexpr (std::is_same_v<T, f16>) {
+    DINFER_MULTIPLY_N("k16", "f16", ", 0, 0");
+  } else {
+    DINFER_MULTIPLY_N("k32", "e4m3", "");
+  }
+#undef DINFER_MULTIPLY_N
 #undef DINFER_MULTIPLY
 }
 

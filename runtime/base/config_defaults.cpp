@@ -10,13 +10,19 @@ namespace dinfer::runtime {
 namespace {
 
 constexpr std::uint32_t cpu_batched_tokens = 512;
-constexpr std::uint32_t cuda_batched_tokens = 2048, most_batched_tokens = 8192;
+constexpr std::uint32_t cuda_batched_tokens = 8192, cuda_mixed_tokens = 2048;  // for each GPU
 constexpr double cuda_memory_fraction = 0.92;
 
 // The value of an environment variable that names an absolute path; else empty.
 std::string path_in(const char* variable) {
   const char* value = std::getenv(variable);
   return value != nullptr && value[0] == '/' ? value : std::string();
+}
+
+std::uint32_t default_mixed_tokens(const cluster_config& config) {
+  if (!on_cuda(config)) return cpu_batched_tokens;
+  const std::uint32_t gpus = std::max(config.parallel.tensor_parallel_size, 1U);
+  return std::min(gpus * cuda_mixed_tokens, cuda_batched_tokens);
 }
 
 }  // namespace
@@ -40,16 +46,23 @@ std::vector<std::pair<std::uint32_t, gateway_section>> gateways_of(const cluster
   return out;
 }
 
-std::uint32_t batched_tokens(std::uint32_t configured, bool cuda,
-                             std::uint32_t tensor_parallel_size) {
+std::uint32_t batched_tokens(std::uint32_t configured, bool cuda) {
   if (configured != 0) return configured;
-  if (!cuda) return cpu_batched_tokens;
-  return std::min(std::max(tensor_parallel_size, 1U) * cuda_batched_tokens, most_batched_tokens);
+  return cuda ? cuda_batched_tokens : cpu_batched_tokens;
 }
 
 std::uint32_t batched_tokens(const cluster_config& config) {
-  return batched_tokens(config.scheduler.max_num_batched_tokens, on_cuda(config),
-                        config.parallel.tensor_parallel_size);
+  const auto& s = config.scheduler;
+  if (s.max_num_batched_tokens == 0 && config.parallel.pipeline_parallel_size > 1)
+    return std::max(s.max_num_mixed_tokens, default_mixed_tokens(config));
+  return batched_tokens(s.max_num_batched_tokens, on_cuda(config));
+}
+
+std::uint32_t mixed_tokens(const cluster_config& config) {
+  const auto& s = config.scheduler;
+  const std::uint32_t most = batched_tokens(config);
+  if (s.max_num_mixed_tokens != 0) return std::min(s.max_num_mixed_tokens, most);
+  return s.max_num_batched_tokens != 0 ? most : default_mixed_tokens(config);
 }
 
 kernels::dtype activation_type(dtype_choice configured, bool cuda) {

@@ -23,12 +23,15 @@ bool on_cuda(const cluster_config& config);
 std::vector<std::pair<std::uint32_t, gateway_section>> gateways_of(const cluster_config& config,
                                                                    std::size_t node);
 
-// Of one step: as configured; else 512 on CPUs, what one computes in a second, and 2048 for each
-// GPU that shares a stage (as far as configured), 8192 at most: products of fewer rows become
-// slower and of more no faster.
-std::uint32_t batched_tokens(std::uint32_t configured, bool cuda,
-                             std::uint32_t tensor_parallel_size);
+// Of one step: as configured; else 512 on CPUs, what one computes in a second, and 8192 on GPUs:
+// more make products no faster. A pipeline of several stages (as far as configured) has
+// mixed_tokens(): a prompt is to lie on all of its stages.
+std::uint32_t batched_tokens(std::uint32_t configured, bool cuda);
 std::uint32_t batched_tokens(const cluster_config& config);
+// Of one step in which sequences decode, which wait for the prompts beside them: as configured, at
+// most batched_tokens(); else 512 on CPUs and 2048 for each GPU that shares a stage, 8192 at most:
+// products of fewer rows become slower. Where only max_num_batched_tokens is configured, as that.
+std::uint32_t mixed_tokens(const cluster_config& config);
 
 // Of activations and KV pages: as configured; else f32 on CPUs and bf16 on GPUs.
 kernels::dtype activation_type(dtype_choice configured, bool cuda);

@@ -280,6 +280,20 @@ void decoder::head(kernels::device& device, const head_args& args) {
   ops.linear(project);
 }
 
+weight_sizes sizes_of(const model_shape& shape, const weight_source& source,
+                      std::uint64_t (*bytes)(const stored_tensor&) noexcept) {
+  weight_sizes sizes;
+  for (std::int32_t i = 0; i < shape.layers; ++i)
+    sizes.layer_bytes.push_back(bytes_of(source, fmt::format("blk.{}.", i), bytes));
+  for (const char* name : {embedding_name, embedding_in_name, positions_name})
+    sizes.embedding_bytes += bytes_of(source, name, bytes);
+  for (const char* name :
+       {head_norm_name, head_in_name, shape.tied_embeddings ? embedding_name : head_name})
+    sizes.head_bytes += bytes_of(source, name, bytes);
+  if (shape.tied_embeddings) sizes.tied_bytes = bytes_of(source, embedding_name, bytes);
+  return sizes;
+}
+
 }  // namespace
 
 std::unique_ptr<model> make_decoder(const model_shape& shape, const rank_layout& layout) {
@@ -303,21 +317,14 @@ result<std::vector<model_tensor>> decoder_tensors(const model_shape& shape) {
 }
 
 result<weight_estimate> estimate_decoder(const model_shape& shape, const weight_source& source) {
-  weight_estimate sizes;
+  weight_estimate out;
+  static_cast<weight_sizes&>(out) = sizes_of(shape, source, cpu_bytes);
   const auto& all = source.tensors();
-  const bool f8 = std::any_of(all.begin(), all.end(), [](const auto& t) { return f8_elements(t); });
-  for (std::int32_t i = 0; i < shape.layers; ++i) {
-    const std::string prefix = fmt::format("blk.{}.", i);
-    sizes.layer_bytes.push_back(bytes_of(source, prefix, cpu_bytes));
-    if (f8) sizes.f8_elements.push_back(bytes_of(source, prefix, f8_elements));
-  }
-  for (const char* name : {embedding_name, embedding_in_name, positions_name})
-    sizes.embedding_bytes += bytes_of(source, name, cpu_bytes);
-  for (const char* name :
-       {head_norm_name, head_in_name, shape.tied_embeddings ? embedding_name : head_name})
-    sizes.head_bytes += bytes_of(source, name, cpu_bytes);
-  if (shape.tied_embeddings) sizes.tied_bytes = bytes_of(source, embedding_name, cpu_bytes);
-  return sizes;
+  if (std::any_of(all.begin(), all.end(), [](const auto& t) { return quantised(t.type); }))
+    out.packed = sizes_of(shape, source, packed_bytes);
+  if (std::any_of(all.begin(), all.end(), [](const auto& t) { return f8_elements(t) != 0; }))
+    out.f8_elements = sizes_of(shape, source, f8_elements).layer_bytes;
+  return out;
 }
 
 }  // namespace dinfer::runtime

@@ -80,15 +80,21 @@ class model {
   virtual void head(kernels::device& device, const head_args& args) = 0;
 };
 
-// What a rank will hold, from file headers alone, without a device: for plans and for splitting
-// layers by bytes. As it is stored, which is as a CPU has it.
-struct weight_estimate {
+struct weight_sizes {
   std::vector<std::uint64_t> layer_bytes;  // whole layers, all ranks of a stage together
   std::uint64_t embedding_bytes = 0;       // with learnt positions
   std::uint64_t head_bytes = 0;            // norm and head, a tied one too
   std::uint64_t tied_bytes = 0;            // of these, what a first stage has as its embedding
-  // Elements of each layer that are stored as GPUs multiply them, 8-bit floats with a scale a row;
-  // empty: there are none. On CPUs they are f32, and counted so above.
+};
+
+// What ranks will hold, from file headers alone, without a device: for plans and for splitting
+// layers by bytes. As a CPU has it, which is as it is stored, but for 8-bit floats in f32; and as a
+// GPU has it that keeps quantised matrices packed and others in 16 bits, without layers where
+// nothing is quantised.
+struct weight_estimate : weight_sizes {
+  weight_sizes packed = {};
+  // Of each layer, elements that are stored as GPUs multiply them: 8-bit floats with a scale a row.
+  // Empty: there are none.
   std::vector<std::uint64_t> f8_elements = {};
 };
 

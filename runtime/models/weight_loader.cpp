@@ -3,6 +3,7 @@
 // only when its shape is exactly what the model expects. Thread: the shard's.
 #include "runtime/models/weight_loader.hpp"
 
+#include "kernels/cuda/packed_layout.hpp"
 #include "runtime/weights/int4.hpp"
 #include "runtime/weights/partition.hpp"
 
@@ -172,11 +173,23 @@ std::uint64_t f8_elements(const stored_tensor& tensor) noexcept {
   return by_row && tensor.scaling->stride == 1 ? runtime::stored_bytes(tensor) : 0;
 }
 
+std::uint64_t packed_bytes(const stored_tensor& tensor) noexcept {
+  using kernels::cuda::packed_kind;
+  std::int64_t elements = 1;
+  for (const std::int64_t n : tensor.shape) elements *= n;
+  if (tensor.shape.size() < 2) return static_cast<std::uint64_t>(elements) * sizeof(float);
+  const std::int64_t rows = tensor.shape.front(), columns = tensor.shape.back();
+  const packed_kind kind = kernels::cuda::packed_kind_of(tensor.type);
+  const bool packed = kind != packed_kind::none && kernels::cuda::packed_takes(0, columns);
+  return static_cast<std::uint64_t>(packed ? kernels::cuda::packed_bytes(kind, rows, columns)
+                                           : 2 * elements);
+}
+
 std::uint64_t bytes_of(const weight_source& source, std::string_view prefix,
-                       std::uint64_t (*count)(const stored_tensor&) noexcept) {
+                       std::uint64_t (*bytes)(const stored_tensor&) noexcept) {
   std::uint64_t sum = 0;
   for (const stored_tensor& t : source.tensors()) {
-    if (std::string_view(t.name).starts_with(prefix)) sum += count(t);
+    if (std::string_view(t.name).starts_with(prefix)) sum += bytes(t);
   }
   return sum;
 }

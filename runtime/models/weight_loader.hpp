@@ -87,8 +87,12 @@ std::uint64_t cpu_bytes(const stored_tensor& tensor) noexcept;
 // Of 8-bit floats with a scale a row.
 std::uint64_t f8_elements(const stored_tensor& tensor) noexcept;
 
-// Sum of count(tensor) over all tensors whose names start with `prefix`.
+// Of a whole tensor on a GPU that keeps what is quantised packed, vectors in f32 and other matrices
+// in 16 bits.
+std::uint64_t packed_bytes(const stored_tensor& tensor) noexcept;
+
+// Sum of bytes(tensor) over all tensors whose names start with `prefix`.
 std::uint64_t bytes_of(const weight_source& source, std::string_view prefix,
-                       std::uint64_t (*count)(const stored_tensor&) noexcept);
+                       std::uint64_t (*bytes)(const stored_tensor&) noexcept);
 
 }  // namespace dinfer::runtime

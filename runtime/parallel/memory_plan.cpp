@@ -3,6 +3,7 @@
 // when all matrices of a layer are stored alike, close otherwise.
 #include "runtime/parallel/memory_plan.hpp"
 
+#include "kernels/cuda/packed_layout.hpp"
 #include "runtime/base/config_defaults.hpp"
 
 #include <fmt/core.h>
@@ -83,6 +84,12 @@ step_memory cuda_extras(const model_shape& shape, const rank_layout& layout,
                                           layout.query_heads.size() * shape.head_dim});
     out.workspace += product(widest + std::int64_t{sizeof(float)}, rules.tokens);
   }
+  // Packed weights are unpacked there for products of many rows.
+  if (rules.packed) {
+    const std::int64_t rows = std::max(layout.vocabulary.size(), 2 * layout.mlp.size());
+    const std::uint64_t widest = product(rows * shape.hidden, rules.element_bytes);
+    out.workspace += std::min<std::uint64_t>(widest, kernels::cuda::most_unpacked_bytes);
+  }
   const std::uint64_t groups = (layout.tp_size > 1 ? 1 : 0) + (layout.stages > 1 ? 1 : 0);
   out.reserve = recording_bytes + driver_bytes + groups * group_bytes;
   if (!layout.first() && !layout.last()) return out;
@@ -99,11 +106,13 @@ device_rules rules_for(const cluster_config& config, const model_shape& shape,
   device_rules out;
   out.cuda = on_cuda(config);
   out.element_bytes = static_cast<std::uint32_t>(kernels::row_bytes(activation_type(config), 1));
-  // A GPU holds weights in the type that it computes in.
+  // A GPU holds weights in the type that it computes in, but for what it packs.
   if (out.cuda) out.matrix_bytes = out.element_bytes;
   else if (config.model.dequantize) out.matrix_bytes = sizeof(float);
   out.fp8 = config.model.quantization == quantization_choice::fp8;
   out.keeps_f8 = out.cuda && !config.model.dequantize && !weights.f8_elements.empty();
+  out.packed = out.cuda && out.element_bytes == 2 && !out.fp8 && !config.model.dequantize &&
+               !weights.packed.layer_bytes.empty();
   out.block_size = config.cache.block_size != 0 ? config.cache.block_size : out.cuda ? 32 : 16;
   out.tokens = batched_tokens(config);
   out.sequences = config.scheduler.max_num_seqs;
@@ -114,11 +123,12 @@ device_rules rules_for(const cluster_config& config, const model_shape& shape,
 }
 
 std::uint64_t planned_weight_bytes(const model_shape& shape, const rank_layout& layout,
-                                   const weight_estimate& weights, const device_rules& rules) {
+                                   const weight_estimate& estimate, const device_rules& rules) {
   const double whole = layer_elements(shape, shape.heads, shape.kv_heads, shape.mlp);
   const double part =
       layer_elements(shape, layout.query_heads.size(), layout.kv_heads.size(), layout.mlp.size());
-  const bool stored = rules.matrix_bytes == 0;
+  const bool stored = rules.matrix_bytes == 0 || rules.packed;
+  const weight_sizes& weights = rules.packed ? estimate.packed : estimate;
   // A scale for every row of 8-bit floats is a thousandth of them.
   const std::uint64_t layer =
       static_cast<std::uint64_t>(whole) * (rules.fp8 ? 1 : rules.matrix_bytes);
@@ -127,7 +137,7 @@ std::uint64_t planned_weight_bytes(const model_shape& shape, const rank_layout& 
     const auto at = static_cast<std::size_t>(i);
     layers += stored ? weights.layer_bytes.at(at) : layer;
     if (rules.keeps_f8 && !rules.fp8)
-      layers -= std::min(layer, weights.f8_elements.at(at) * (rules.matrix_bytes - 1));
+      layers -= std::min(layer, estimate.f8_elements.at(at) * (rules.matrix_bytes - 1));
   }
   std::uint64_t bytes = share(layers, part, whole);
 

@@ -47,7 +47,8 @@ scheduler::impl::impl(scheduler_config c)
       blocks(make_blocks(config)),
       free_slots(all_slots(config.max_num_seqs)),
       result_of_slot(config.max_num_seqs, nullptr) {
-  DINFER_ASSERT(config.max_num_seqs > 0 && config.max_num_batched_tokens > 0);
+  DINFER_ASSERT(config.max_num_seqs > 0 && config.max_num_batched_tokens > 0 &&
+                config.max_num_mixed_tokens > 0);
   DINFER_ASSERT(config.stages > 0 && config.max_in_flight > 0);
 }
 

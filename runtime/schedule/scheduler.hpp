@@ -41,6 +41,8 @@ namespace dinfer::runtime {
 struct scheduler_config {
   std::uint32_t max_num_seqs = 256;  // slots
   std::uint32_t max_num_batched_tokens = 2048;
+  std::uint32_t max_num_mixed_tokens = 2048;  // of a plan in which sequences decode: they wait for
+                                              // the prompts beside them
   std::uint32_t max_model_len = 0;
   std::uint32_t max_queued_requests = 1024;
   std::uint64_t max_queued_tokens = 1ULL << 24;

@@ -148,7 +148,7 @@ TEST_CASE("an order says how its device computes") {
   config.cache.fraction = 0.5;
   CHECK(options().device_options.activation == kernels::dtype::bf16);
   CHECK(options().device_options.batch_invariant);
-  CHECK(options().max_num_batched_tokens == 2048);
+  CHECK(options().max_num_batched_tokens == 8192);
   CHECK(options().format == load_format::random);
   CHECK(options().seed == 5);
   CHECK(options().memory_fraction == 0.5);
@@ -179,6 +179,7 @@ TEST_CASE("the scheduler counts on what the smallest rank offers") {
   CHECK(made->groups[0].blocks == 7);
   CHECK(made->groups[1].blocks == 5);
   CHECK(made->block_size == 16);
+  CHECK(made->max_num_mixed_tokens == 512);
   CHECK(made->stages == 2);
   CHECK(made->max_in_flight == 3);
   CHECK(made->epoch == 3);

@@ -7,7 +7,8 @@ tokenizers and gguf, so scripts/test does not run it.
 
 For each of 20 prompts: the first token must be the reference's, unless the reference's two best lie within MARGIN; the
 log-probabilities that both give to the reference's five best tokens may differ by MOST, on average by MEAN. Both keep
-activations in bfloat16 and round at different places; the reference's head is computed in float32, as ours is."""
+activations in bfloat16 and round at different places; the reference's head is computed in float32, as ours is. Weights are expanded
+to bfloat16, as the reference's are."""
 import argparse
 import json
 import pathlib
@@ -60,7 +61,7 @@ def main():
     arguments = parser.parse_args()
     golden = json.loads((pathlib.Path(__file__).resolve().parent.parent / "golden/smollm2_greedy.json").read_text())["prompts"]
     prompts = [g["prompt_tokens"] for g in golden]
-    with server(arguments) as url:
+    with server(arguments, ["--dequantize"]) as url:
         name = json.load(urllib.request.urlopen(url + "/v1/models", timeout=10))["data"][0]["id"]
         ours = answers_of(url, name, prompts)
         theirs = reference(arguments.model, prompts)

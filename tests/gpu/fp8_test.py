@@ -1,87 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What 8-bit floats cost a small model: SmolLM2 served from a GPU in float32, in bfloat16 and with --quantization fp8.
+"""What 8-bit floats cost a small model: SmolLM2 served from a GPU in float32, in bfloat16 and with --quantization fp8, measured as
+quality.py says.
 
     tests/gpu/fp8_test.py --bin build/cuda/bin --model SmolLM2-135M-Instruct.Q4_1.gguf
 
-Prints, for each: how many of the reference's 64 greedy tokens (transformers in float32) come before the first other one; and over
-the same token sequences (the reference's answers, and LICENSE in pieces of 512 tokens) how often the likeliest next token is
-float32's, by how much a token's log-probability differs from float32's on average, and the perplexity. Rounding to three bits of
-fraction is off by 2.6 % of a number in the square mean at worst, of both operands 4 % of a product; logits of some units move by
-tenths then. The bounds of fp8 are a few times that: a layer whose scales or columns are wrong is off by units."""
-import argparse
-import json
-import math
-import pathlib
+Rounding to three bits of fraction is off by 2.6 % of a number in the square mean at worst, of both operands 4 % of a product; logits of
+some units move by tenths then. The bounds of fp8 are a few times that: a layer whose scales or columns are wrong is off by units."""
 import sys
-import urllib.request
 
-from one_node import post, server
+from quality import compare
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-TOKENS, PIECE, PIECES = 64, 512, 4
-RUNS = {"float32": ["--dtype", "float32"], "bfloat16": ["--dtype", "bfloat16"],
+RUNS = {"float32": ["--dtype", "float32"], "bfloat16": ["--dtype", "bfloat16", "--dequantize"],
         "fp8": ["--dtype", "bfloat16", "--quantization", "fp8"]}
-# Least share of equal likeliest tokens, most mean difference of log-probabilities, most change of perplexity as a share.
 BOUNDS = {"bfloat16": (0.95, 0.05, 0.02), "fp8": (0.80, 0.40, 0.15)}
 
-
-def scored(url, model, tokens):
-    """For every token but the first: its log-probability, and the text of the likeliest one in its place."""
-    body = dict(model=model, prompt=tokens, max_tokens=1, temperature=0, logprobs=1, echo=True)
-    found = post(url, "/v1/completions", body)["choices"][0]["logprobs"]
-    end = len(tokens)
-    best = [max(top, key=top.get) for top in found["top_logprobs"][1:end]]
-    return found["token_logprobs"][1:end], best
-
-
-def greedy(url, model, prompt):
-    body = dict(model=model, prompt=prompt, max_tokens=TOKENS, temperature=0, ignore_eos=True, return_token_ids=True)
-    return post(url, "/v1/completions", body)["choices"][0]["token_ids"]
-
-
-def measure(arguments, flags, golden):
-    with server(arguments, flags) as url:
-        model = json.load(urllib.request.urlopen(url + "/v1/models", timeout=10))["data"][0]["id"]
-        text = post(url, "/tokenize", {"model": model, "prompt": (ROOT / "LICENSE").read_text()})["tokens"]
-        sequences = [g["prompt_tokens"] + g["tokens"] for g in golden]
-        sequences += [text[i * PIECE:(i + 1) * PIECE] for i in range(PIECES)]
-        drawn = [greedy(url, model, g["prompt_tokens"]) for g in golden]
-        values, best = [], []
-        for sequence in sequences:
-            some, likeliest = scored(url, model, sequence)
-            values += some
-            best += likeliest
-    agreed = [next((i for i, (a, b) in enumerate(zip(d, g["tokens"])) if a != b), TOKENS) for d, g in zip(drawn, golden)]
-    return {"agreed": sum(agreed) / len(agreed), "whole": sum(a == TOKENS for a in agreed), "values": values, "best": best,
-            "perplexity": math.exp(-sum(values) / len(values))}
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin", required=True)
-    parser.add_argument("--model", required=True)
-    arguments = parser.parse_args()
-    golden = json.loads((ROOT / "tests/golden/smollm2_greedy.json").read_text())["prompts"]
-    right, failures = None, []
-    print(f"{'':10} {'greedy tokens':>14} {'whole':>6} {'same likeliest':>15} {'mean |d logprob|':>17} {'perplexity':>11}", flush=True)
-    for name, flags in RUNS.items():
-        got = measure(arguments, flags, golden)
-        right = right or got
-        same = sum(a == b for a, b in zip(got["best"], right["best"])) / len(right["best"])
-        mean = sum(abs(a - b) for a, b in zip(got["values"], right["values"])) / len(right["values"])
-        print(f"{name:10} {got['agreed']:8.1f} of {TOKENS} {got['whole']:3} of {len(golden)} {100 * same:14.1f}% {mean:17.4f} "
-              f"{got['perplexity']:11.3f}", flush=True)
-        if name not in BOUNDS:
-            continue
-        least, most, change = BOUNDS[name]
-        moved = abs(got["perplexity"] / right["perplexity"] - 1)
-        if same < least or mean > most or moved > change:
-            failures.append(f"{name}: {same:.3f} of the likeliest tokens are the same, {least} should be; log-probabilities differ by "
-                            f"{mean:.3f}, {most} is allowed; perplexity by {moved:.3f}, {change} is allowed")
-    print("\n".join(failures) or "all right")
-    return 1 if failures else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(compare(__doc__, RUNS, BOUNDS))

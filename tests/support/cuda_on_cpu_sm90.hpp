@@ -43,28 +43,33 @@ inline std::uint32_t swizzle(std::uint32_t address) { return address ^ (address 
 
 struct tiled_map {
   std::byte* base;
-  std::uint64_t sizes[4], strides[3];
-  std::uint32_t box[4];
+  std::int64_t sizes[4], strides[3];
+  std::uint32_t box_rows, element_bytes;
 };
 static_assert(sizeof(tiled_map) <= sizeof(CUtensorMap));
 
-// Stands in for cuTensorMapEncodeTiled.
-inline CUresult encode_tiled(CUtensorMap* map, CUtensorMapDataType, cuuint32_t rank, void* base,
-                             const cuuint64_t* sizes, const cuuint64_t* strides,
+// Stands in for cuTensorMapEncodeTiled: boxes of rows of 128 bytes, of 2 or 4 dimensions.
+inline CUresult encode_tiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank,
+                             void* base, const cuuint64_t* sizes, const cuuint64_t* strides,
                              const cuuint32_t* box, const cuuint32_t*, CUtensorMapInterleave,
                              CUtensorMapSwizzle swizzling, CUtensorMapL2promotion,
                              CUtensorMapFloatOOBfill) {
-  if (rank != 4 || box[0] != 64 || box[1] > 256 || box[2] != 1 || box[3] != 1 ||
-      swizzling != CU_TENSOR_MAP_SWIZZLE_128B || reinterpret_cast<std::uintptr_t>(base) % 16 != 0)
+  tiled_map tiled{static_cast<std::byte*>(base),
+                  {1, 1, 1, 1},
+                  {},
+                  box[1],
+                  type == CU_TENSOR_MAP_DATA_TYPE_UINT8 ? 1U : 2U};
+  if ((rank != 2 && rank != 4) || box[0] * tiled.element_bytes != 128 || box[1] > 256 ||
+      (rank == 4 && (box[2] != 1 || box[3] != 1)) || swizzling != CU_TENSOR_MAP_SWIZZLE_128B ||
+      reinterpret_cast<std::uintptr_t>(base) % 16 != 0)
     return CUDA_ERROR_INVALID_VALUE;
-  tiled_map tiled{};
-  tiled.base = static_cast<std::byte*>(base);
-  for (int i = 0; i < 4; ++i) {
-    tiled.sizes[i] = sizes[i];
-    tiled.box[i] = box[i];
-    if (i < 3) tiled.strides[i] = strides[i];
-    if (i < 3 && (strides[i] % 16 != 0 || strides[i] >= std::uint64_t{1} << 40))
+  for (cuuint32_t i = 0; i < rank; ++i) {
+    if (sizes[i] == 0 || sizes[i] > std::uint64_t{1} << 32) return CUDA_ERROR_INVALID_VALUE;
+    tiled.sizes[i] = static_cast<std::int64_t>(sizes[i]);
+    if (i + 1 == rank) continue;
+    if (strides[i] % 16 != 0 || strides[i] >= std::uint64_t{1} << 40)
       return CUDA_ERROR_INVALID_VALUE;
+    tiled.strides[i] = static_cast<std::int64_t>(strides[i]);
   }
   std::memcpy(static_cast<void*>(map), &tiled, sizeof tiled);
   return CUDA_SUCCESS;
@@ -75,20 +80,23 @@ struct box_copy {
   std::uint32_t to;
   std::int64_t at[4];
 
-  std::uint32_t bytes() const { return map.box[1] * 128; }
+  std::uint32_t bytes() const { return map.box_rows * 128; }
+  // What lies outside of the tensor is zero.
   void run() const {
-    for (std::uint32_t row = 0; row < map.box[1]; ++row) {
+    for (std::uint32_t row = 0; row < map.box_rows; ++row) {
       const std::int64_t place[4] = {at[0], at[1] + row, at[2], at[3]};
-      const std::byte* from = map.base + place[0] * 2;
-      bool inside = true;
-      for (int i = 0; i < 4; ++i) {
-        if (i > 0) from += place[i] * static_cast<std::int64_t>(map.strides[i - 1]);
-        inside = inside && place[i] >= 0 && place[i] < static_cast<std::int64_t>(map.sizes[i]);
+      const std::byte* from = map.base + place[0] * map.element_bytes;
+      bool inside = place[0] >= 0;
+      for (int i = 1; i < 4; ++i) {
+        from += place[i] * map.strides[i - 1];
+        inside = inside && place[i] >= 0 && place[i] < map.sizes[i];
       }
+      const std::int64_t left = inside ? (map.sizes[0] - place[0]) * map.element_bytes : 0;
       for (std::uint32_t chunk = 0; chunk < 8; ++chunk) {
         std::byte* dest = shared_at(swizzle(to + row * 128 + chunk * 16));
-        if (inside) std::memcpy(dest, from + chunk * 16, 16);
-        else std::memset(dest, 0, 16);
+        const auto some = std::clamp<std::int64_t>(left - chunk * 16, 0, 16);
+        std::memset(dest, 0, 16);
+        std::memcpy(dest, from + chunk * 16, static_cast<std::size_t>(some));
       }
     }
   }
@@ -141,25 +149,31 @@ struct operand {
     if (words >> 62 != 1 || (words >> 49 & 7) != 0)
       throw emulation_error("a descriptor of another swizzle or base");
   }
-  // Row r (along M or N) and k of a K-major operand; k and column n of an MN-major one.
-  std::uint16_t k_major(std::uint32_t r, std::uint32_t k) const {
-    return load(start + r / 8 * stride + r % 8 * 128 + k * 2);
+  // Row r (along M or N) and k of a K-major operand of elements of `bytes`; k and column n of an
+  // MN-major one.
+  std::uint16_t k_major(std::uint32_t r, std::uint32_t k, std::uint32_t bytes) const {
+    return load(start + r / 8 * stride + r % 8 * 128 + k * bytes, bytes);
   }
   std::uint16_t n_major(std::uint32_t k, std::uint32_t n) const {
-    return load(start + n / 64 * leading + k / 8 * stride + k % 8 * 128 + n % 64 * 2);
+    return load(start + n / 64 * leading + k / 8 * stride + k % 8 * 128 + n % 64 * 2, 2);
   }
-  static std::uint16_t load(std::uint32_t address) {
-    std::uint16_t v;
-    std::memcpy(&v, shared_at(swizzle(address)), 2);
+  static std::uint16_t load(std::uint32_t address, std::uint32_t bytes) {
+    std::uint16_t v = 0;
+    std::memcpy(&v, shared_at(swizzle(address)), bytes);
     return v;
   }
 };
 
 template <class T>
 float value_of_bits(std::uint16_t bits) {
-  T v;
-  std::memcpy(static_cast<void*>(&v), &bits, 2);
-  return value_of(v);
+  if constexpr (sizeof(T) == 1) {
+    const auto code = static_cast<__nv_fp8_storage_t>(bits);
+    return value_of(__half(__nv_cvt_fp8_to_halfraw(code, __NV_E4M3)));
+  } else {
+    T v;
+    std::memcpy(static_cast<void*>(&v), &bits, 2);
+    return value_of(v);
+  }
 }
 
 // One thread's part of a product; `a` null: from shared memory.
@@ -171,8 +185,10 @@ struct product_part {
 };
 struct product {
   std::array<product_part, 128> parts;
-  int started = 0, columns = 0;
+  int started = 0, columns = 0, element_bytes = 2;
   float (*value)(std::uint16_t) = nullptr;
+
+  int depth() const { return 32 / element_bytes; }
 };
 struct taken_sums {
   std::vector<float> values;
@@ -186,10 +202,10 @@ struct warpgroup {
   std::array<std::vector<std::size_t>, 128> commits;  // products started before each
   std::array<std::map<float*, taken_sums>, 128> sums;
 
-  void start(int thread, float* d, int registers, const product_part& part,
+  void start(int thread, float* d, int registers, const product_part& part, int element_bytes,
              float (*value)(std::uint16_t)) {
     const std::size_t index = started[thread]++;
-    if (products.size() == index) products.push_back({{}, 0, 2 * registers, value});
+    if (products.size() == index) products.push_back({{}, 0, 2 * registers, element_bytes, value});
     product& p = products[index];
     const product_part& one = p.parts[p.started == 0 ? thread : first_of(p)];
     if (p.started != 0 && (one.a_words != part.a_words || one.b_words != part.b_words ||
@@ -230,21 +246,22 @@ struct warpgroup {
   void run(const product& p) {
     const operand b(p.parts[0].b_words);
     const bool from_registers = p.parts[0].a != nullptr;
-    std::vector<float> right(static_cast<std::size_t>(16 * p.columns));
-    for (int k = 0; k < 16; ++k) {
+    const int depth = p.depth(), bytes = p.element_bytes;
+    std::vector<float> right(static_cast<std::size_t>(depth * p.columns));
+    for (int k = 0; k < depth; ++k) {
       for (int n = 0; n < p.columns; ++n)
         right[static_cast<std::size_t>(k * p.columns + n)] =
-            p.value(from_registers ? b.n_major(k, n) : b.k_major(n, k));
+            p.value(from_registers ? b.n_major(k, n) : b.k_major(n, k, bytes));
     }
     for (int row = 0; row < 64; ++row) {
-      float left[16];
-      for (int k = 0; k < 16; ++k) {
+      float left[32];
+      for (int k = 0; k < depth; ++k) {
         // mma.m16n8k16's fragment: registers 0, 2 of row g, 1, 3 of row g + 8.
         const int lane = row % 8 * 4 + k % 8 / 2, thread = row / 16 * 32 + lane;
         const int which = (k >= 8 ? 2 : 0) + (row % 16 >= 8 ? 1 : 0);
         left[k] = p.value(from_registers
                               ? static_cast<std::uint16_t>(p.parts[thread].a[which] >> 16 * (k % 2))
-                              : operand(p.parts[0].a_words).k_major(row, k));
+                              : operand(p.parts[0].a_words).k_major(row, k, bytes));
       }
       for (int n = 0; n < p.columns; ++n) {
         const int thread = row / 16 * 32 + row % 8 * 4 + n % 8 / 2;
@@ -252,7 +269,7 @@ struct warpgroup {
         float& sum = sums[thread].at(part.d).values[static_cast<std::size_t>(
             n / 8 * 4 + (row % 16 >= 8 ? 2 : 0) + n % 2)];
         double all = part.add ? sum : 0.0;
-        for (int k = 0; k < 16; ++k)
+        for (int k = 0; k < depth; ++k)
           all += static_cast<double>(left[k]) * right[static_cast<std::size_t>(k * p.columns + n)];
         sum = static_cast<float>(all);
       }
@@ -307,6 +324,9 @@ inline void load_box(void* shared, const CUtensorMap* map, int c0, int c1, int c
   std::memset(shared, 0xFF, copy.bytes());
   emulator::barrier_of(barrier).copies.push_back(copy);
 }
+inline void load_box(void* shared, const CUtensorMap* map, int c0, int c1, std::uint64_t* barrier) {
+  load_box(shared, map, c0, c1, 0, 0, barrier);
+}
 template <int Registers>
 void more_registers() {}
 template <int Registers>
@@ -333,15 +353,16 @@ inline void done_before_wait(float value) {
 template <int N>
 void pin(float (&)[N]) {}
 
-template <class T>
-void multiply_shared(float (&d)[64], std::uint64_t a, std::uint64_t b, bool add) {
-  emulator::group_of_thread().start(static_cast<int>(threadIdx.x % 128), d, 64,
-                                    {d, nullptr, a, b, add}, &emulator::value_of_bits<T>);
+template <class T, int N>
+void multiply_shared(float (&d)[N], std::uint64_t a, std::uint64_t b, bool add) {
+  emulator::group_of_thread().start(static_cast<int>(threadIdx.x % 128), d, N,
+                                    {d, nullptr, a, b, add}, sizeof(T),
+                                    &emulator::value_of_bits<T>);
 }
 template <class T, int N>
 void multiply_registers(float (&d)[N], const std::uint32_t* a, std::uint64_t b) {
   emulator::group_of_thread().start(static_cast<int>(threadIdx.x % 128), d, N, {d, a, 0, b, true},
-                                    &emulator::value_of_bits<T>);
+                                    sizeof(T), &emulator::value_of_bits<T>);
 }
 
 }  // namespace dinfer::kernels::cuda

@@ -197,8 +197,9 @@ inline device_tensor indices(kernels::device& d, std::span<const std::int32_t> v
 // A weight that is ready: what `slices` point to may go.
 inline std::unique_ptr<kernels::weight> ready(kernels::device& d,
                                               std::span<const kernels::weight_slice> slices,
-                                              kernels::weight_role role) {
-  auto w = d.ops().prepare(slices, role, {});
+                                              kernels::weight_role role,
+                                              const kernels::prepare_options& how = {}) {
+  auto w = d.ops().prepare(slices, role, how);
   d.synchronize();
   return w;
 }

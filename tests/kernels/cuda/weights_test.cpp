@@ -24,7 +24,7 @@ std::vector<float> rows_of(device& d, dtype type, const weight& table) {
 }
 
 void check_rows(device& gpu, device& cpu, dtype type, std::span<const weight_slice> slices) {
-  const auto on_gpu = ready(gpu, slices, weight_role::embedding);
+  const auto on_gpu = ready(gpu, slices, weight_role::embedding, {true});
   const auto on_cpu = ready(cpu, slices, weight_role::embedding);
   REQUIRE(on_gpu->rows() == on_cpu->rows());
   REQUIRE(on_gpu->columns() == on_cpu->columns());
@@ -34,7 +34,7 @@ void check_rows(device& gpu, device& cpu, dtype type, std::span<const weight_sli
 
 }  // namespace
 
-TEST_CASE("weights on a GPU hold what the file holds, rounded once", "[gpu]") {
+TEST_CASE("expanded weights on a GPU hold what the file holds, rounded once", "[gpu]") {
   auto random = seeded(711);
   const auto cpu = open_cpu(2);
   for (const auto type : activation_types()) {

@@ -76,7 +76,9 @@ void fake_product(const void* a, const fake_layout& la, const void* b, const fak
         sum += to_float(static_cast<const bf16*>(a)[row * la.stride + k]) *
                to_float(static_cast<const bf16*>(b)[column * lb.stride + k]);
       }
-      static_cast<float*>(d)[column * ld.stride + row] = sum;
+      const std::uint64_t at = column * ld.stride + row;
+      if (ld.type == CUDA_R_32F) static_cast<float*>(d)[at] = sum;
+      else static_cast<bf16*>(d)[at] = from_float<bf16>(sum);
     }
   }
 }
@@ -336,6 +338,64 @@ TEST_CASE("few rows: the skinny kernel and eight rows for one take part") {
   CHECK(fake.run_rows.back() == 1);
 }
 
+// Zeros at first, and enough for what swapped products share.
+alignas(256) unsigned char large_space[4 << 20];
+
+gemm_options hopper(const std::string& directory = "") {
+  gemm_options options = options_in(directory);
+  options.hopper_multiprocessors = 3;
+  return options;
+}
+
+TEST_CASE("rows of a decoding step: swapped products take part on Hopper, and are kept") {
+  fake = {};
+  const temporary_folder folder;
+  problem it(129, 160, 72);
+  fake.skinny_ms = 0.05F;  // of any kernel of ours
+  gemm g(nullptr, large_space, sizeof large_space, hopper(folder.path("")));
+  for (const std::int64_t rows : {9, 40, 128}) {
+    g.multiply(it.over(rows));
+    CHECK(it.right(rows));
+    REQUIRE(g.tunings().contains(shape_of(it.over(rows), tuning_bucket(rows))));
+    CHECK(g.tunings().at(shape_of(it.over(rows), tuning_bucket(rows))).way == gemm_way::swapped);
+  }
+  fake.runs.clear();
+  g.multiply(it.over(33));  // of 40's bucket
+  CHECK(it.right(33));
+  gemm again(nullptr, large_space, sizeof large_space, hopper(folder.path("")));
+  CHECK(again.tunings().size() == 3);
+  again.multiply(it.over(128));
+  CHECK(it.right(128));
+  CHECK(fake.runs.empty());
+  g.multiply(it.over(129));  // too many
+  CHECK(it.right(129));
+  CHECK(!fake.runs.empty());
+  gemm other(nullptr, large_space, sizeof large_space, options_in(folder.path("")));
+  CHECK(other.tunings().size() == 1);  // the rest is of no use to another GPU
+  gemm narrow(nullptr, space, space_bytes, hopper());
+  narrow.multiply(it.over(40));  // no space to share tiles in
+  CHECK(narrow.tunings().begin()->second.way == gemm_way::library);
+}
+
+TEST_CASE("gate and up become one product where a swapped one was the fastest") {
+  fake = {};
+  fake.skinny_ms = 0.05F;
+  constexpr std::int64_t n = 64, k = 40, rows = 20;
+  std::vector<bf16> x(rows * k, from_float<bf16>(0.125F)), w(n * k, from_float<bf16>(0.25F)),
+      both(rows * n), out(rows * n / 2);
+  const auto p = dense_product(view(x.data(), dtype::bf16, rows, k), w.data(), n,
+                               view(both.data(), dtype::bf16, rows, n));
+  gemm g(nullptr, large_space, sizeof large_space, hopper());
+  REQUIRE(g.multiply_swiglu(p, out.data()));
+  const float each = 40 * 0.125F * 0.25F, right = each / (1 + std::exp(-each)) * each;
+  for (const bf16 v : out) CHECK(to_float(v) == Approx(right).epsilon(0x1p-8));
+  fake.skinny_ms = 1;
+  gemm slow(nullptr, large_space, sizeof large_space, hopper());
+  CHECK(!slow.multiply_swiglu(p, out.data()));
+  gemm other(nullptr, space, space_bytes, {});
+  CHECK(!other.multiply_swiglu(p, out.data()));
+}
+
 TEST_CASE("what cuBLASLt is not asked for") {
   fake = {};
   problem it(3, 9, 7);  // rows of 14 bytes
@@ -344,11 +404,12 @@ TEST_CASE("what cuBLASLt is not asked for") {
   CHECK(it.right(3));
   gemm_options exact;
   exact.exact = true;
+  exact.hopper_multiprocessors = 3;
   problem even(16, 24, 40);
   gemm e(nullptr, space, space_bytes, exact);
   e.multiply(even.over(16));
   CHECK(even.right(16));
-  CHECK(!e.multiply_swiglu(even.over(2)));
+  CHECK(!e.multiply_swiglu(even.over(2), even.out.data()));
   CHECK(fake.asked == 0);
 }
 
@@ -384,7 +445,7 @@ TEST_CASE("8-bit floats go the same ways, with scales of rows on both sides") {
   g.multiply(over(40));  // and does not take part
   CHECK(right(40));
   CHECK(fake.runs.back() == 2);
-  CHECK(!g.multiply_swiglu(over(1)));
+  CHECK(!g.multiply_swiglu(over(1), out.data()));
   fake = {};
   fake.ms.clear();  // a GPU whose library knows no such scales
   gemm none(nullptr, space, space_bytes, {});

@@ -31,6 +31,8 @@ tuning_table some_choices() {
   table[{4, 4096, 14336, 14336, 14336, 4096, dtype::f8_e4m3, dtype::bf16, false}] = choice;
   choice.way = gemm_way::skinny;
   table[{1, 128256, 4096, 4096, 4096, 128256, dtype::f16, dtype::f32, true}] = choice;
+  choice.way = gemm_way::swapped;
+  table[{64, 6144, 4096, 4096, 4096, 6144, dtype::bf16, dtype::bf16, false}] = choice;
   return table;
 }
 
@@ -59,7 +61,7 @@ TEST_CASE("tunings survive the file, and no draft stays behind") {
   REQUIRE(write_tunings(path, table, problem));
   const auto again = read_tunings(path, problem);
   REQUIRE(again);
-  REQUIRE(again->size() == 3);
+  REQUIRE(again->size() == 4);
   for (const auto& [shape, choice] : table) {
     REQUIRE(again->contains(shape));
     const auto& read = again->at(shape);

@@ -5,6 +5,7 @@
 
 #include "tests/kernels/cuda/f8_table.hpp"
 #include "tests/kernels/cuda/gpu_support.hpp"
+#include "tests/kernels/cuda/packed_table.hpp"
 #include "tests/support/cuda_on_cpu.hpp"
 
 #include <atomic>
@@ -111,8 +112,8 @@ TEST_CASE("matrices are stacked, columns cut out, whatever was stored") {
       const stored_matrix a(stored, 20, width, random), b(stored, 7, width, random);
       const std::int64_t end = begin + 64;
       const std::vector<weight_slice> slices{part(a, 3, 19, begin, end), part(b, 0, 7, begin, end)};
-      const auto w = l.uploader.prepare(slices, weight_role::matrix, {});
-      const auto whole = l.uploader.prepare({&slices[1], 1}, weight_role::embedding, {});
+      const auto w = l.uploader.prepare(slices, weight_role::matrix, {true});
+      const auto whole = l.uploader.prepare({&slices[1], 1}, weight_role::embedding, {true});
       l.uploader.finish();
       CHECK(w->rows() == 23);
       CHECK(w->columns() == 64);
@@ -136,7 +137,7 @@ TEST_CASE("gates and ups alternate in groups of eight, filled up with zeros") {
       loader l(dtype::bf16);
       const stored_matrix gate(stored, f, 64, random), up(stored, f, 64, random);
       const std::vector<weight_slice> slices{gate.slice(), up.slice()};
-      const auto w = l.uploader.prepare(slices, weight_role::gate_up, {});
+      const auto w = l.uploader.prepare(slices, weight_role::gate_up, {true});
       l.uploader.finish();
       const std::int64_t padded = (f + 7) / 8 * 16;
       CHECK(w->rows() == 2 * f);
@@ -213,6 +214,110 @@ TEST_CASE("8-bit floats: rows with scales of their own, of layers' matrices alon
   l.uploader.finish();
 }
 
+namespace {
+
+// Of all parts, in order.
+std::vector<float> packed_contents(const cuda::cuda_weight& w) {
+  std::vector<float> out;
+  for (const auto& part : w.parts()) {
+    CHECK(part.first_row * w.columns() == std::ssize(out));
+    const auto values = packed_values(w.matrix(part));
+    out.insert(out.end(), values.begin(), values.end());
+  }
+  return out;
+}
+
+std::vector<float> packed_part(const stored_matrix& m, const weight_slice& s) {
+  const packed_numbers numbers(m);
+  return numbers.part(s.row_begin, s.row_end, s.column_begin, s.column_end, numbers.values);
+}
+
+}  // namespace
+
+TEST_CASE("quantised matrices are packed, in parts where they are of several kinds") {
+  auto random = seeded(638);
+  loader l(dtype::bf16);
+  for (const auto first : quantised_types()) {
+    for (const auto second : quantised_types()) {
+      const std::int64_t width = std::max(whole_blocks(first, 128), whole_blocks(second, 128));
+      const stored_matrix a(first, 20, width, random), b(second, 7, width, random);
+      const std::vector<weight_slice> slices{part(a, 3, 19, 32, 128), part(b, 5, 5, 32, 128),
+                                             part(b, 0, 7, 32, 128)};
+      const auto w = l.uploader.prepare(slices, weight_role::matrix, {});
+      l.uploader.finish();
+      const auto kind = cuda::packed_kind_of(first), below = cuda::packed_kind_of(second);
+      INFO(info(first).name << " above " << info(second).name);
+      REQUIRE(w->packed());
+      CHECK(w->parts().size() == (kind == below ? 1 : 2));
+      CHECK(w->rows() == 23);
+      CHECK(w->columns() == 96);
+      auto right = packed_part(a, slices[0]);
+      const auto rest = packed_part(b, slices[2]);
+      right.insert(right.end(), rest.begin(), rest.end());
+      check_values("packed", packed_contents(*w), right, 96);
+      const auto whole = [](std::int64_t bytes) { return (bytes + 255) / 256 * 256; };
+      const auto bytes = kind == below ? whole(cuda::packed_bytes(kind, 23, 96))
+                                       : whole(cuda::packed_bytes(kind, 16, 96)) +
+                                             whole(cuda::packed_bytes(below, 7, 96));
+      CHECK(w->bytes() == static_cast<std::uint64_t>(bytes));
+    }
+  }
+}
+
+TEST_CASE("packed gates and ups alternate as others do, and come in many uploads") {
+  auto random = seeded(639);
+  loader l(dtype::f16);
+  for (const auto& [stored, f, k] : {std::tuple{dtype::q4_0, 13, 64},
+                                     {dtype::q6_k, 40, 256},
+                                     {dtype::q8_0, 1100, 16384}}) {  // 19 MB each
+    const stored_matrix gate(stored, f, k, random), up(stored, f, k, random);
+    const std::vector<weight_slice> slices{gate.slice(), up.slice()};
+    const auto w = l.uploader.prepare(slices, weight_role::gate_up, {});
+    l.uploader.finish();
+    REQUIRE(w->packed());
+    REQUIRE(w->parts().size() == 1);
+    CHECK(w->padded_rows() == (f + 7) / 8 * 16);
+    CHECK(w->parts()[0].rows == w->padded_rows());
+    const packed_numbers g(gate), u(up);
+    std::vector<float> right(static_cast<std::size_t>(w->padded_rows() * k), 0.0F);
+    for (std::int64_t r = 0; r < f; ++r) {
+      const auto to = right.begin() + (r / 8 * 16 + r % 8) * k;
+      std::copy_n(g.values.begin() + r * k, k, to);
+      std::copy_n(u.values.begin() + r * k, k, to + 8 * k);
+    }
+    check_values("gate_up", packed_contents(*w), right, k);
+  }
+}
+
+TEST_CASE("what cannot be packed, or is not to be, is expanded") {
+  auto random = seeded(640);
+  loader sixteen(dtype::bf16), single(dtype::f32);
+  const stored_matrix four(dtype::q4_0, 16, 128, random), eight(dtype::q8_0, 16, 128, random),
+      plain(dtype::bf16, 16, 128, random);
+  const auto packed = [](loader& l, std::vector<weight_slice> slices, weight_role role,
+                         const prepare_options& options = {}) {
+    const auto w = l.uploader.prepare(slices, role, options);
+    l.uploader.finish();
+    return w->packed();
+  };
+  const auto a = four.slice(), b = eight.slice(), c = plain.slice();
+  for (const auto role : {weight_role::matrix, weight_role::head, weight_role::embedding}) {
+    CHECK(packed(sixteen, {a}, role));
+    CHECK(!packed(sixteen, {c}, role));
+    CHECK(!packed(sixteen, {a, c}, role));
+    CHECK(!packed(sixteen, {a}, role, {true}));
+    CHECK(!packed(sixteen, {a}, role, {false, true}));
+    CHECK(!packed(single, {a}, role));
+    CHECK(packed(sixteen, {part(four, 1, 9, 32, 64)}, role));
+    CHECK(!packed(sixteen, {part(four, 0, 16, 16, 80)}, role));
+    CHECK(!packed(sixteen, {part(four, 0, 16, 32, 80)}, role));
+    CHECK(packed(sixteen, {a, b}, role) == (role != weight_role::embedding));
+  }
+  CHECK(packed(sixteen, {a, a}, weight_role::gate_up));
+  CHECK(!packed(sixteen, {a, b}, weight_role::gate_up));
+  CHECK(!packed(sixteen, {part(four, 0, 1, 0, 128)}, weight_role::vector));
+}
+
 TEST_CASE("vectors are f32, made-up slices are made up, and empty ones are nothing") {
   auto random = seeded(633);
   loader l(dtype::f16);
@@ -273,7 +378,7 @@ TEST_CASE("a failure on the way is told once, by the next call, and leaves nothi
       CHECK_THROWS_AS(l.uploader.finish(), device_error);
       failing = -1;
       CHECK_NOTHROW(l.uploader.finish());
-      const auto again = l.uploader.prepare({&slice, 1}, weight_role::matrix, {});
+      const auto again = l.uploader.prepare({&slice, 1}, weight_role::matrix, {true});
       CHECK_NOTHROW(l.uploader.finish());
       check_same("again", contents(*again), rounded(m.expanded(), dtype::bf16), 256);
     }

@@ -316,19 +316,27 @@ TEST_CASE("keys that are left open mean what suits the devices", "[config]") {
   REQUIRE(config);
   REQUIRE(check_config(*config));
   CHECK_FALSE(on_cuda(*config));
-  CHECK(batched_tokens(*config) == 512);
+  const auto tokens_of_step = [](const cluster_config& c) {
+    return std::pair(batched_tokens(c), mixed_tokens(c));
+  };
+  CHECK(tokens_of_step(*config) == std::pair(512U, 512U));
   CHECK(activation_type(*config) == kernels::dtype::f32);
 
   auto gpu = parse_config(changed("cpu:0", "cuda:0"), "c.conf");
   REQUIRE(gpu);
   REQUIRE(check_config(*gpu));
   CHECK(on_cuda(*gpu));
-  CHECK(batched_tokens(*gpu) == 2048);
+  CHECK(tokens_of_step(*gpu) == std::pair(8192U, 2048U));
   gpu->parallel.tensor_parallel_size = 2;
-  CHECK(batched_tokens(*gpu) == 4096);
-  gpu->parallel.tensor_parallel_size = 8;
-  CHECK(batched_tokens(*gpu) == 8192);
+  CHECK(tokens_of_step(*gpu) == std::pair(8192U, 4096U));
+  gpu->parallel.pipeline_parallel_size = 2;
+  CHECK(tokens_of_step(*gpu) == std::pair(4096U, 4096U));
+  gpu->parallel = {.tensor_parallel_size = 8, .pipeline_parallel_size = 0, .pp_layers = {}};
+  CHECK(tokens_of_step(*gpu) == std::pair(8192U, 8192U));
   gpu->parallel.tensor_parallel_size = 1;
+  gpu->scheduler.max_num_mixed_tokens = 10'000;
+  CHECK(tokens_of_step(*gpu) == std::pair(8192U, 8192U));
+  gpu->scheduler.max_num_mixed_tokens = 0;
   CHECK(activation_type(*gpu) == kernels::dtype::bf16);
   CHECK(memory_fraction(*gpu) == 0.92);
   CHECK(gpu->cuda.graphs);
@@ -346,7 +354,7 @@ TEST_CASE("keys that are left open mean what suits the devices", "[config]") {
                                                         {"cuda-tuning-directory", "/tmp/x"}})
     REQUIRE(apply_setting(*gpu, flag, value));
   REQUIRE(check_config(*gpu));
-  CHECK(batched_tokens(*gpu) == 2048);
+  CHECK(tokens_of_step(*gpu) == std::pair(2048U, 2048U));
   CHECK(activation_type(*gpu) == kernels::dtype::f16);
   CHECK(memory_fraction(*gpu) == 0.5);
   CHECK_FALSE(gpu->cuda.graphs);

@@ -120,6 +120,26 @@ TEST_CASE("with 8-bit floats most first tokens are the reference's", "[gpu][engi
   CHECK(same >= answers.size() / 2);
 }
 
+// Codes meet activations of 16 bits as they are stored; expanded, they are rounded to 16 bits
+// first.
+TEST_CASE("with 16-bit activations most first tokens are the reference's, packed or expanded",
+          "[gpu][engine]") {
+  const auto answers = smollm2_answers(20);
+  auto options = on_gpu(model_path(), GENERATE(dtype_choice::bfloat16, dtype_choice::float16));
+  options.dequantize = GENERATE(false, true);
+  options.batch_invariant = GENERATE(false, true);
+  auto e = open_on_gpu(options);
+  if (!e) return;
+  outputs prompts;
+  for (const auto& a : answers) prompts.push_back(a.prompt);
+  const auto drawn = run(*e, prompts, greedy(1));
+  std::size_t same = 0;
+  for (std::size_t i = 0; i < answers.size(); ++i)
+    same += drawn[i].front() == answers[i].tokens.front() ? 1 : 0;
+  INFO(same << " of " << answers.size());
+  CHECK(same >= answers.size() * 4 / 5);
+}
+
 TEST_CASE("in float32 a GPU computes small models of any shape", "[gpu][engine]") {
   struct shape {
     int heads, kv_heads, head_dim, hidden, mlp, vocabulary;
@@ -180,8 +200,10 @@ TEST_CASE("recorded steps draw the tokens of steps that run as they are", "[gpu]
   const temporary_folder folder;
   auto options = on_gpu(model_path(), GENERATE(dtype_choice::bfloat16, dtype_choice::float16));
   options.tuning_directory = folder.path("tuning");  // both choose the same kernels
-  options.prefix_caching = false;  // nor does the second run have fewer rows to compute
-  options.quantization = GENERATE(quantization_choice::none, quantization_choice::fp8);
+  options.prefix_caching = false;         // nor does the second run have fewer rows to compute
+  const int weights = GENERATE(0, 1, 2);  // packed, expanded, in 8-bit floats
+  options.dequantize = weights == 1;
+  if (weights == 2) options.quantization = quantization_choice::fp8;
   auto sampling = greedy(48);
   if (GENERATE(false, true)) {
     sampling.temperature = 0.8F;

@@ -86,13 +86,49 @@ TEST_CASE("a plan with 8-bit floats counts one byte for layers and two for the t
   const auto ranks = runtime::lay_out(*shape, 1, std::span(&layers, 1));
   REQUIRE(ranks);
   const auto bytes = [&] {
-    return runtime::planned_weight_bytes(*shape, ranks->front(), smollm2_bytes(),
-                                         runtime::rules_for(config, *shape, smollm2_bytes()));
+    const auto weights = smollm2_bytes();
+    return runtime::planned_weight_bytes(*shape, ranks->front(), weights,
+                                         runtime::rules_for(config, *shape, weights));
   };
   const std::uint64_t whole = bytes();
   config.model.quantization = quantization_choice::fp8;
   CHECK(whole - bytes() == 30ULL * 3'538'944);
   CHECK(bytes() > 30ULL * 3'538'944 + 2ULL * 28'311'552);
+}
+
+// Its matrices are Q4_1 and its table Q8_0: 5 and 8.5 bits an element, packed as in the file.
+TEST_CASE("a plan for a GPU counts quantised matrices packed, unless they are expanded") {
+  const auto source = runtime::open_weights(model_path());
+  REQUIRE(source);
+  const auto shape = runtime::read_model_shape(**source);
+  REQUIRE(shape);
+  const auto factory = runtime::find_model(shape->architecture);
+  REQUIRE(factory);
+  const auto weights = (*factory)->estimate(*shape, **source);
+  REQUIRE(weights);
+  cluster_config config;
+  config.nodes.emplace_back().devices = {"cuda:0"};
+  const std::uint32_t layers = 30;
+  const auto ranks = runtime::lay_out(*shape, 1, std::span(&layers, 1));
+  REQUIRE(ranks);
+  const auto bytes = [&] {
+    return runtime::planned_weight_bytes(*shape, ranks->front(), *weights,
+                                         runtime::rules_for(config, *shape, *weights));
+  };
+  const auto workspace = [&] {
+    return runtime::planned_step_memory(*shape, ranks->front(),
+                                        runtime::rules_for(config, *shape, *weights))
+        .workspace;
+  };
+  const std::uint64_t vectors = (30 * 2 + 1) * 576 * 4, elements = 30ULL * 3'538'944 + 28'311'552;
+  CHECK(bytes() == 30ULL * 3'538'944 * 5 / 8 + 28'311'552ULL * 17 / 16 + vectors);
+  const std::uint64_t with_room = workspace();
+  config.model.dequantize = true;
+  CHECK(bytes() == 2 * elements + vectors);
+  CHECK(with_room - workspace() == 2ULL * 28'311'552);
+  config.model.dequantize = false;
+  config.model.dtype = dtype_choice::float32;
+  CHECK(bytes() == 4 * elements + vectors);
 }
 
 }  // namespace dinfer::tests

@@ -115,6 +115,30 @@ TEST_CASE("a long prompt is cut by the token budget and decodes go first") {
   CHECK_FALSE(s.plan());  // two in flight
 }
 
+TEST_CASE("prompts beside sequences that decode have a budget of their own") {
+  scheduler_config c = small();
+  c.max_num_mixed_tokens = 6;
+  scheduler s(c);
+  REQUIRE(s.add(ask(1, 10)));
+  auto p = s.plan();
+  REQUIRE(p);
+  CHECK(p->token_count() == 10);
+  REQUIRE(s.apply(answer(*p)));
+  REQUIRE(s.add(ask(2, 18)));
+  for (const std::uint32_t chunk : {5U, 5U, 5U, 3U}) {
+    p = s.plan();
+    REQUIRE(p);
+    CHECK(p->token_count() == 1 + chunk);
+    REQUIRE(s.apply(answer(*p)));
+  }
+  s.cancel(1, finish_reason::abort);
+  s.cancel(2, finish_reason::abort);
+  REQUIRE(s.add(ask(3, 18)));
+  p = s.plan();
+  REQUIRE(p);
+  CHECK(p->token_count() == 16);
+}
+
 TEST_CASE("admission goes by priority, then arrival, and as far as slots reach") {
   scheduler_config c = small();
   c.max_num_seqs = 2;

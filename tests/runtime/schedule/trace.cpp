@@ -78,6 +78,7 @@ class player {
 void player::configure() {
   config_.max_num_seqs = pick(1, 8);
   config_.max_num_batched_tokens = pick(1, 40);
+  config_.max_num_mixed_tokens = pick(1, 40);
   config_.max_model_len = chance(50) ? 0 : pick(20, 60);
   config_.block_size = pick(1, 6);
   config_.stages = pick(1, 4);

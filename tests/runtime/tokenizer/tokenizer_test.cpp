@@ -8,6 +8,7 @@
 #include "runtime/weights/source.hpp"
 #include "tests/runtime/tokenizer/random_text.hpp"
 #include "tests/support/catch.hpp"
+#include "tests/support/patience.hpp"
 
 #include <chrono>
 
@@ -183,6 +184,6 @@ TEST_CASE("a megabyte of one character takes time in proportion") {
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - before;
     INFO(unit << " took " << took.count() << " s");
     CHECK(smollm2().decode(tokens, false) == text);
-    CHECK(took.count() < 5.0);  // about 0.2 s on an idle core; squares would take minutes
+    CHECK(took < patient(std::chrono::seconds(5)));  // 0.2 s when idle; squares: minutes
   }
 }

@@ -183,6 +183,7 @@ TEST_CASE("the benchmarks' models have the sizes that they are named after", "[w
     return sum;
   };
   CHECK(elements("llama-3.1-8b") == 8'030'261'248);  // as published
+  CHECK(elements("llama-3.1-70b") == 70'553'706'496);
   CHECK(elements("llama-3.1-8b-smollm2-vocab") ==
         8'030'261'248 - 2 * std::int64_t{128'256 - 49'152} * 4096);
 }

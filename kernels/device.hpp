@@ -164,8 +164,7 @@ struct device_memory {
   bool fp8 = true;  // as device_traits has it
 };
 
-// What a device with memory of its own has, without opening it; zeros for "cpu:N". Errors: as
-// open_device.
+// What a device has of its own, without opening it; zeros for "cpu:N". Errors: as open_device.
 result<device_memory> query_memory(const std::string& name);
 
 }  // namespace dinfer::kernels

@@ -21,9 +21,9 @@ namespace dinfer::kernels::cuda {
 namespace {
 
 constexpr int least_major = 8;  // bf16 tensor cores
+constexpr std::size_t allocation_alignment = 256;
 
 bool multiplies_fp8(int major, int minor) { return major > 8 || (major == 8 && minor >= 9); }
-constexpr std::size_t allocation_alignment = 256;
 
 void use(int index) { check(cudaSetDevice(index), "choosing the GPU"); }
 

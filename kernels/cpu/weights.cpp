@@ -178,9 +178,12 @@ void expand_row(const weight_slice& slice, std::int64_t row, float* out) {
   if (slice.data != nullptr) {
     dequantize_columns(slice.type, row_start(slice, row), slice.column_begin, slice.column_end,
                        out);
-    if (slice.scales.data == nullptr) return;
-    for (std::int64_t c = slice.column_begin; c < slice.column_end; ++c)
-      *out++ *= slice.scales.at(row, c);
+    for (auto c = slice.column_begin; slice.scales.data != nullptr && c < slice.column_end;) {
+      const float scale = slice.scales.at(row, c);
+      const auto end =
+          std::min(slice.column_end, (c / slice.scales.columns + 1) * slice.scales.columns);
+      for (; c < end; ++c) *out++ *= scale;
+    }
     return;
   }
   const auto first = static_cast<std::uint64_t>(row * slice.stored_columns);

@@ -16,6 +16,8 @@ import sys
 
 import numpy as np
 
+from family_checkpoints import write_words
+
 HIDDEN, LAYERS, HEADS, KV_HEADS, MLP, VOCABULARY, POSITIONS = 128, 3, 4, 2, 384, 512, 256
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)  # the column that each nibble of a word holds, from the lowest
 
@@ -254,6 +256,7 @@ def write_all(folder):
     shutil.rmtree(folder, ignore_errors=True)
     for seed, (name, kind) in enumerate(KINDS.items(), 300):
         write_checkpoint(folder / name, *llama(kind, seed), kind.shards)
+        write_words(folder / name, VOCABULARY)
 
 
 if __name__ == "__main__":

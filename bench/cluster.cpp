@@ -5,7 +5,7 @@
 // are as large beside running answers as without. Other flags are those of dinfer-node, and have a
 // value.
 //
-//   bench_cluster --config conf/llama_8b_random_tp2.conf [--vocabulary N] [--NAME VALUE...] [ROW...]
+//   bench_cluster --config FILE [--vocabulary N] [--NAME VALUE...] [ROW...]
 #include "actors/node_process.hpp"
 #include "apps/dinfer/engine_rows.hpp"
 #include "bench/rows.hpp"

@@ -21,8 +21,10 @@ std::string path_in(const char* variable) {
 
 std::uint32_t default_mixed_tokens(const cluster_config& config) {
   if (!on_cuda(config)) return cpu_batched_tokens;
-  const std::uint32_t gpus = std::max(config.parallel.tensor_parallel_size, 1U);
-  return std::min(gpus * cuda_mixed_tokens, cuda_batched_tokens);
+  const std::uint64_t gpus = std::uint64_t{std::max(config.parallel.tensor_parallel_size, 1U)} *
+                             std::max(config.parallel.pipeline_parallel_size, 1U);
+  return static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(gpus * cuda_mixed_tokens, cuda_batched_tokens));
 }
 
 }  // namespace

@@ -29,8 +29,8 @@ std::vector<std::pair<std::uint32_t, gateway_section>> gateways_of(const cluster
 std::uint32_t batched_tokens(std::uint32_t configured, bool cuda);
 std::uint32_t batched_tokens(const cluster_config& config);
 // Of one step in which sequences decode, which wait for the prompts beside them: as configured, at
-// most batched_tokens(); else 512 on CPUs and 2048 for each GPU that shares a stage, 8192 at most:
-// products of fewer rows become slower. Where only max_num_batched_tokens is configured, as that.
+// most batched_tokens(); else 512 on CPUs and 2048 for each GPU, 8192 at most: products of fewer
+// rows become slower. Where only max_num_batched_tokens is configured, as that.
 std::uint32_t mixed_tokens(const cluster_config& config);
 
 // Of activations and KV pages: as configured; else f32 on CPUs and bf16 on GPUs.

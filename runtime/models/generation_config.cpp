@@ -15,9 +15,10 @@ namespace {
 result<void> read_float(const config_section& root, std::string_view key, limit bounds,
                         float& value) {
   DINFER_TRY(const double stated, root.number(key, static_cast<double>(value)));
-  if (const auto fits = check_limit(bounds, stated); !fits)
+  const auto used = static_cast<float>(stated);  // 0.99999999999 is 1 there
+  if (const auto fits = check_limit(bounds, used); !fits)
     return root.wrong(key, fits.error().message);
-  value = static_cast<float>(stated);
+  value = used;
   return {};
 }
 

@@ -82,7 +82,11 @@ std::vector<float> products(const f8_matrix& x, const f8_matrix& w) {
 
 // What rounding once, and sums in f32 of a library's kernels, may be off by, relative to a row's
 // largest value.
-double allowed(dtype out) { return out == dtype::f32 ? 2e-5 : out == dtype::bf16 ? 6e-3 : 2e-3; }
+// Of a row's largest value; into 16 bits cuBLASLt leaves sums to the tensor cores, which have fewer
+// bits than f32.
+double allowed(dtype out) {
+  return out == dtype::f32 ? 2e-5 : out == dtype::bf16 ? 6.5e-3 : 2.5e-3;
+}
 
 tensor run_linear(device& d, const weight& w, const tensor& x, const tensor& out,
                   activation act = activation::none) {

@@ -330,6 +330,8 @@ TEST_CASE("keys that are left open mean what suits the devices", "[config]") {
   gpu->parallel.tensor_parallel_size = 2;
   CHECK(tokens_of_step(*gpu) == std::pair(8192U, 4096U));
   gpu->parallel.pipeline_parallel_size = 2;
+  CHECK(tokens_of_step(*gpu) == std::pair(8192U, 8192U));
+  gpu->parallel.tensor_parallel_size = 1;
   CHECK(tokens_of_step(*gpu) == std::pair(4096U, 4096U));
   gpu->parallel = {.tensor_parallel_size = 8, .pipeline_parallel_size = 0, .pp_layers = {}};
   CHECK(tokens_of_step(*gpu) == std::pair(8192U, 8192U));

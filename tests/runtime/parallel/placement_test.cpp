@@ -90,7 +90,7 @@ TEST_CASE("sizes grow only as far as the model needs", "[parallel][placement]") 
   CHECK(two.tensor_parallel_size * 10 + two.pipeline_parallel_size == 21);
   CHECK_THAT(two.reason, Contains("2 devices of one node share the heads evenly"));
 
-  const auto node = grown(2, four, 7 * gib);
+  const auto node = grown(2, four, 8 * gib);
   CHECK(node.tensor_parallel_size * 10 + node.pipeline_parallel_size == 41);
 
   const auto both = grown(2, four, 6 * gib);
@@ -217,15 +217,15 @@ TEST_CASE("a GPU's bytes are those of its own way to compute", "[parallel][place
   const auto rank = rank_with(dtype_choice::automatic);
   // 32 x 416 and 2 x 1002 MiB of matrices in 16 bits; 65 norms of 4096 in 32.
   CHECK(rank.weight_bytes == (32 * 416 + 2 * 1002) * mib + 65 * 4096 * 4);
-  // 2048 tokens: 3 x 4096, (32 + 2 x 8 + 32) x 128 and 14336 elements of 2 bytes each, and two rows
+  // 8192 tokens: 3 x 4096, (32 + 2 x 8 + 32) x 128 and 14336 elements of 2 bytes each, and two rows
   // of 4096 for each of 256 sequences.
   CHECK(rank.steps.activations ==
-        (std::uint64_t{12'288 + 10'240 + 14'336} * 2048 + 2 * 4096 * 256) * 2);
+        (std::uint64_t{12'288 + 10'240 + 14'336} * 8192 + 2 * 4096 * 256) * 2);
   CHECK(rank.steps.logits == std::uint64_t{128'256} * 256 * 4);
   // Counts of 2 bytes a slot and word, 16 KiB more a slot; 168 bytes for each row that is drawn.
-  CHECK(rank.steps.sampler == std::uint64_t{256} * (2 * 128'256 + 16'384) + 2048 * 168);
-  // Gate and up of 2048 tokens; 96 and 32 MiB of GEMMs and attention.
-  CHECK(rank.steps.workspace == std::uint64_t{2 * 14'336} * 2048 * 2 + 128 * mib);
+  CHECK(rank.steps.sampler == std::uint64_t{256} * (2 * 128'256 + 16'384) + 8192 * 168);
+  // Gate and up of 8192 tokens; 96 and 32 MiB of GEMMs and attention.
+  CHECK(rank.steps.workspace == std::uint64_t{2 * 14'336} * 8192 * 2 + 128 * mib);
   CHECK(rank.steps.reserve == 1536 * mib);
   // 2 x 32 layers x 8 heads x 128 x 32 tokens x 2 bytes a block.
   CHECK(rank.cache_bytes % (4 * mib) == 0);
@@ -257,26 +257,25 @@ TEST_CASE("GPUs that share a model hold their parts of its steps", "[parallel][p
     return plan->ranks;
   };
   cluster.gpu_node("a", {"cuda:0", "cuda:1", "cuda:2", "cuda:3"}, 80 * gib);
-  // A step has 2048 tokens for each GPU of a stage.
-  const auto slots = [](std::uint64_t tp) {
-    return std::uint64_t{256} * (2 * 128'256 + 16'384) + tp * 2048 * 168;
+  const auto slots = [](std::uint64_t tokens) {
+    return std::uint64_t{256} * (2 * 128'256 + 16'384) + tokens * 168;
   };
   // Candidates of 1024 rows, own and received; 32 rows of logits: a part sent, two received, whole.
   const std::uint64_t exchange = 3 * 1024 * 8 + std::uint64_t{3 * 64'128 + 128'256} * 32 * 4;
   for (const auto& rank : ranks_of(2, 1)) {
-    CHECK(rank.steps.sampler == slots(2) + exchange);
+    CHECK(rank.steps.sampler == slots(8192) + exchange);
     CHECK(rank.steps.logits == std::uint64_t{64'128} * 256 * 4);
-    CHECK(rank.steps.workspace == std::uint64_t{2 * 7'168} * 4096 * 2 + 128 * mib);
+    CHECK(rank.steps.workspace == std::uint64_t{2 * 7'168} * 8192 * 2 + 128 * mib);
     CHECK(rank.steps.reserve == (1536 + 512) * mib);
   }
-  const auto piped = ranks_of(1, 3);
-  CHECK(piped[0].steps.sampler == slots(1));
+  const auto piped = ranks_of(1, 3);  // a step of several stages has 2048 tokens for each GPU
+  CHECK(piped[0].steps.sampler == slots(3 * 2048));
   CHECK(piped[1].steps.sampler == 0);
-  CHECK(piped[2].steps.sampler == slots(1));
+  CHECK(piped[2].steps.sampler == slots(3 * 2048));
   for (const auto& rank : piped) CHECK(rank.steps.reserve == (1536 + 512) * mib);
   const auto both = ranks_of(2, 2);
-  CHECK(both[0].steps.sampler == slots(2));
-  CHECK(both[3].steps.sampler == slots(2) + exchange);
+  CHECK(both[0].steps.sampler == slots(8192));
+  CHECK(both[3].steps.sampler == slots(8192) + exchange);
   CHECK(both[3].steps.reserve == (1536 + 1024) * mib);
 }
 

@@ -18,10 +18,12 @@ struct host_words {
   std::uint64_t memory_bytes = 0;
   std::vector<std::uint64_t> device_bytes, device_free_bytes;
   std::string machine;
+  bool fp8 = true;
   static auto fields(auto& x, auto&& f) {
     return f("host_words", named{"cores", x.cores}, named{"first_core", x.first_core},
              named{"memory_bytes", x.memory_bytes}, named{"device_bytes", x.device_bytes},
-             named{"device_free_bytes", x.device_free_bytes}, named{"machine", x.machine});
+             named{"device_free_bytes", x.device_free_bytes}, named{"machine", x.machine},
+             named{"fp8", x.fp8});
   }
 };
 

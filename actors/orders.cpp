@@ -72,12 +72,14 @@ result<void> admit(const hello& ours, const hello& theirs, const cluster_config&
 
 host_words words_of(const runtime::host_facts& host) {
   return {host.cores,        host.first_core,        host.memory_bytes,
-          host.device_bytes, host.device_free_bytes, host.machine};
+          host.device_bytes, host.device_free_bytes, host.machine,
+          host.fp8};
 }
 
 runtime::host_facts facts_of(const host_words& host) {
   return {host.cores,        host.first_core,        host.memory_bytes,
-          host.device_bytes, host.device_free_bytes, host.machine};
+          host.device_bytes, host.device_free_bytes, host.machine,
+          host.fp8};
 }
 
 shard_order order_of(const cluster_plan& plan, std::size_t rank) {

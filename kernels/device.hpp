@@ -161,10 +161,10 @@ result<std::unique_ptr<device>> open_device(const std::string& name, const devic
 
 struct device_memory {
   std::uint64_t total_bytes = 0, free_bytes = 0;
+  bool fp8 = true;  // as device_traits has it
 };
 
-// What a device with memory of its own has, without opening it; zeros for "cpu:N". Errors: as
-// open_device.
+// What a device has of its own, without opening it; zeros for "cpu:N". Errors: as open_device.
 result<device_memory> query_memory(const std::string& name);
 
 }  // namespace dinfer::kernels

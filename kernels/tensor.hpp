@@ -13,7 +13,7 @@ namespace dinfer::kernels {
 
 // Quantised types are GGUF's: blocks of 32 elements along a row, of 256 for q4_k to q6_k. f8_e4m3
 // (Micikevicius et al. 2022: four bits of exponent, three of mantissa, to 448, without infinities)
-// goes with a scale a row, which its user keeps. The numbers are ours, not those of any file.
+// goes with scales, which its user keeps. The numbers are ours, not those of any file.
 enum class dtype : std::uint8_t {
   f32,
   f16,

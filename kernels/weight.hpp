@@ -41,6 +41,18 @@ constexpr float made_up_value(const made_up_weights& w, std::uint64_t index) noe
   return w.offset + static_cast<float>(made_up_number(w.seed, index)) * w.step;
 }
 
+// What elements of f8_e4m3 are multiplied by: (r, c) of the stored matrix by
+// data[r / rows * stride + c / columns]. One scale for every `rows` times `columns` of them.
+struct weight_scales {
+  const float* data = nullptr;  // stays as the matrix does
+  std::int64_t rows = 1, columns = 1, stride = 1;
+
+  bool by_row() const noexcept { return data != nullptr && rows == 1 && stride == 1; }
+  DINFER_HOST_DEVICE float at(std::int64_t r, std::int64_t c) const noexcept {
+    return data[r / rows * stride + c / columns];
+  }
+};
+
 // A rectangle of a stored row-major matrix [stored_rows, stored_columns] in host memory (usually
 // mapped from a file), which must stay until the device is synchronised. Vectors have one row.
 // Column bounds may cut through blocks; a backend that keeps blocks then keeps the slice expanded.
@@ -52,6 +64,7 @@ struct weight_slice {
   std::int64_t row_begin = 0, row_end = 0;
   std::int64_t column_begin = 0, column_end = 0;
   made_up_weights made_up = {};  // when there is no data
+  weight_scales scales = {};     // of f8_e4m3, none: 1
 };
 
 enum class weight_role : std::uint8_t {

@@ -10,7 +10,7 @@
 
 namespace dinfer {
 
-inline constexpr std::uint32_t protocol_version = 5;
+inline constexpr std::uint32_t protocol_version = 6;
 DINFER_EXPORT std::string_view version() noexcept;  // "0.1.0"
 // Version, compiler and protocol: two nodes must agree on it.
 DINFER_EXPORT std::string_view build_id() noexcept;

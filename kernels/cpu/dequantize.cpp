@@ -69,6 +69,8 @@ void dequantize_row(dtype type, const std::byte* in, float* out, std::int64_t n)
     for (std::int64_t i = 0; i < n; ++i) out[i] = from_f16(read<std::uint16_t>(in + 2 * i));
   } else if (type == dtype::bf16) {
     for (std::int64_t i = 0; i < n; ++i) out[i] = from_bf16(read<std::uint16_t>(in + 2 * i));
+  } else if (type == dtype::f8_e4m3) {
+    for (std::int64_t i = 0; i < n; ++i) out[i] = from_f8(read<std::uint8_t>(in + i));
   } else {
     const std::int64_t elements = info(type).block_elements;
     for (std::int64_t i = 0; i < n; i += elements)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reference expansion of every weight type to f32, one row at a time, straight from the file's
-// layout and bit for bit what the GGUF definition gives. Slow and plain; linear() never calls it.
-// Any thread.
+// layout and bit for bit what the GGUF definition gives; f8_e4m3 without its scales. Slow and
+// plain; linear() never calls it. Any thread.
 #pragma once
 
 #include "kernels/tensor.hpp"

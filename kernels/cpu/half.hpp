@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// 16-bit floats one at a time, exact in both directions (f32 to 16 bits rounds to nearest even).
-// Any thread.
+// 16-bit floats one at a time, exact in both directions (f32 to 16 bits rounds to nearest even),
+// and 8-bit ones as they are read. Any thread.
 #pragma once
 
 #include <bit>
@@ -18,6 +18,13 @@ inline float from_f16(std::uint16_t h) noexcept {
   }
   if (exponent == 31) return std::bit_cast<float>(sign | 0x7F800000U | (fraction << 13));
   return std::bit_cast<float>(sign | ((exponent + 112U) << 23) | (fraction << 13));
+}
+
+// Of f8_e4m3. An exponent of f16 is biased by eight more.
+inline float from_f8(std::uint8_t code) noexcept {
+  if ((code & 0x7FU) == 0x7FU) return std::bit_cast<float>(0x7FC00000U);
+  const auto half = static_cast<std::uint16_t>((code & 0x80U) << 8 | (code & 0x7FU) << 7);
+  return from_f16(half) * 256;
 }
 
 inline float from_bf16(std::uint16_t h) noexcept {

@@ -150,7 +150,7 @@ bool cuts_blocks(const weight_slice& slice) {
 dtype kept_type(const weight_slice& slice, weight_role role, bool dequantize) {
   if (dequantize || role == weight_role::vector) return dtype::f32;
   if (slice.data == nullptr) return made_up_type(slice.made_up);
-  return cuts_blocks(slice) ? dtype::f32 : slice.type;
+  return cuts_blocks(slice) || slice.type == dtype::f8_e4m3 ? dtype::f32 : slice.type;
 }
 
 void check(std::span<const weight_slice> slices, weight_role role) {
@@ -175,9 +175,17 @@ const std::byte* row_start(const weight_slice& slice, std::int64_t row) {
 
 // A row of the slice as floats.
 void expand_row(const weight_slice& slice, std::int64_t row, float* out) {
-  if (slice.data != nullptr)
-    return dequantize_columns(slice.type, row_start(slice, row), slice.column_begin,
-                              slice.column_end, out);
+  if (slice.data != nullptr) {
+    dequantize_columns(slice.type, row_start(slice, row), slice.column_begin, slice.column_end,
+                       out);
+    for (auto c = slice.column_begin; slice.scales.data != nullptr && c < slice.column_end;) {
+      const float scale = slice.scales.at(row, c);
+      const auto end =
+          std::min(slice.column_end, (c / slice.scales.columns + 1) * slice.scales.columns);
+      for (; c < end; ++c) *out++ *= scale;
+    }
+    return;
+  }
   const auto first = static_cast<std::uint64_t>(row * slice.stored_columns);
   for (std::int64_t c = slice.column_begin; c < slice.column_end; ++c) {
     *out++ = made_up_value(slice.made_up, first + static_cast<std::uint64_t>(c));

@@ -10,8 +10,9 @@
 //   super-blocks     super_block.hpp
 //
 // which is as large as the file's layout (q4_k and q5_k: 3 % larger), but for the rows that fill
-// the last panel. A slice that cuts through blocks is kept in f32. A gate_up weight alternates gate
-// and up panels. Thread: made and used by the device's thread; its workers read.
+// the last panel. A slice that cuts through blocks is kept in f32, and so are 8-bit floats. A
+// gate_up weight alternates gate and up panels. Thread: made and used by the device's thread; its
+// workers read.
 #pragma once
 
 #include "kernels/cpu/memory.hpp"

@@ -107,6 +107,13 @@ __device__ stored_number number_at(dtype type, const std::uint8_t* row, std::int
   }
 }
 
+// An exponent of f16 is biased by eight more.
+__device__ __forceinline__ float f8_value(std::uint8_t code) {
+  if ((code & 0x7FU) == 0x7FU) return __uint_as_float(0x7FC00000U);
+  const auto half = static_cast<std::uint16_t>((code & 0x80U) << 8 | (code & 0x7FU) << 7);
+  return __fmul_rn(half_at(reinterpret_cast<const std::uint8_t*>(&half)), 256.0F);
+}
+
 // Element k of a row.
 __device__ float element(dtype type, const std::uint8_t* row, std::int64_t k) {
   switch (type) {
@@ -116,6 +123,8 @@ __device__ float element(dtype type, const std::uint8_t* row, std::int64_t k) {
       return half_at(row + 2 * k);
     case dtype::bf16:
       return to_float(reinterpret_cast<const bf16*>(row)[k]);
+    case dtype::f8_e4m3:
+      return f8_value(row[k]);
     default: {
       const stored_number n = number_at(type, row, k);
       return scaled(n.scale, n.code, n.minimum);
@@ -138,13 +147,20 @@ struct stored_row {
   const std::uint8_t* in;
   std::int64_t first_column;
   dtype type;
+  weight_scales scales;
+  std::int64_t scaled_row, scaled_column;
 
   __device__ __forceinline__ stored_row(const stored_rows& from, std::int64_t row)
       : in(static_cast<const std::uint8_t*>(from.data) + row * from.row_bytes),
         first_column(from.first_column),
-        type(from.type) {}
+        type(from.type),
+        scales(from.scales),
+        scaled_row(from.scaled_row + row),
+        scaled_column(from.scaled_column) {}
   __device__ __forceinline__ float operator()(std::int64_t c) const {
-    return element(type, in, first_column + c);
+    const float value = element(type, in, first_column + c);
+    if (scales.data == nullptr) return value;
+    return __fmul_rn(value, scales.at(scaled_row, scaled_column + c));
   }
   // As a packed matrix of this type's kind has it.
   __device__ __forceinline__ stored_number number(std::int64_t c) const {
@@ -198,6 +214,14 @@ __global__ void __launch_bounds__(threads) convert_f8_kernel(From from, placed_r
   if (threadIdx.x == 0) to.scales[mapped_row(to.map, to.first_row + row)] = s.scale;
 }
 
+// 8-bit floats that stay as they are.
+__global__ void __launch_bounds__(threads) keep_f8_kernel(stored_rows from, placed_rows to) {
+  const std::int64_t row = blockIdx.x;
+  const auto* in = static_cast<const std::uint8_t*>(from.data) + row * from.row_bytes;
+  auto* out = placed<std::uint8_t>(to, row);
+  for (std::int64_t c = threadIdx.x; c < from.columns; c += blockDim.x) out[c] = in[c];
+}
+
 // A thread has four columns, also of those that fill up the last block.
 template <class Row, class From>
 __global__ void __launch_bounds__(threads) pack_kernel(From from, placed_rows to) {
@@ -248,7 +272,10 @@ void over_rows(const From& from, const placed_rows& to, cudaStream_t stream) {
 }  // namespace
 
 void convert_rows(const stored_rows& from, const placed_rows& to, cudaStream_t stream) {
-  over_rows<stored_row>(from, to, stream);
+  if (to.type != dtype::f8_e4m3 || to.scales != nullptr)
+    return over_rows<stored_row>(from, to, stream);
+  launch(keep_f8_kernel, dim3(static_cast<unsigned>(from.rows)), dim3(threads), 0, stream, from,
+         to);
 }
 
 void make_up_rows(const made_up_rows& from, const placed_rows& to, cudaStream_t stream) {

@@ -31,7 +31,9 @@ struct stored_rows {
   dtype type = dtype::f32;
   std::int64_t rows = 0, columns = 0;
   std::int64_t row_bytes = 0;
-  std::int64_t first_column = 0;  // of the `columns`: blocks begin at 0
+  std::int64_t first_column = 0;                   // of the `columns`: blocks begin at 0
+  weight_scales scales{};                          // f8_e4m3: on the device, none: 1
+  std::int64_t scaled_row = 0, scaled_column = 0;  // what the first element is to them
 };
 
 // Rows first_row, first_row + 1, ... before they are mapped; `columns` from the first one on.
@@ -41,7 +43,8 @@ struct placed_rows {
   std::int64_t leading = 0;  // elements from row to row
   row_map map = row_map::plain;
   std::int64_t first_row = 0;
-  float* scales = nullptr;  // of row 0; f8_e4m3 alone, whose rows are written whole
+  // Of row 0; f8_e4m3 alone, whose rows are written whole. null: elements stay as they are stored.
+  float* scales = nullptr;
   // Not none: data is a packed matrix with `leading` columns, whose rows are written whole, from
   // stored ones of this kind, or from made-up zeros.
   packed_kind packed = packed_kind::none;

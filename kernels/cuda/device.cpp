@@ -23,6 +23,8 @@ namespace {
 constexpr int least_major = 8;  // bf16 tensor cores
 constexpr std::size_t allocation_alignment = 256;
 
+bool multiplies_fp8(int major, int minor) { return major > 8 || (major == 8 && minor >= 9); }
+
 void use(int index) { check(cudaSetDevice(index), "choosing the GPU"); }
 
 // "580.159.04": of the kernel's module; CUDA itself knows the newest CUDA of a driver only.
@@ -114,7 +116,7 @@ class cuda_device final : public device {
     traits_.free_bytes = memory.free_bytes;
     traits_.default_block_size = 32;
     traits_.asynchronous = traits_.graphs = true;
-    traits_.fp8 = p.major > 8 || p.minor >= 9;
+    traits_.fp8 = multiplies_fp8(p.major, p.minor);
     traits_.activation = options.activation.value_or(dtype::bf16);
     ops_.emplace(*this, stream_, index, p, options);
   }
@@ -278,7 +280,12 @@ device_memory memory_of(std::int32_t index) {
   use(index);
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total), "asking for free memory");
-  return {total, free};
+  int major = 0, minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
+        "asking for the compute capability");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index),
+        "asking for the compute capability");
+  return {total, free, multiplies_fp8(major, minor)};
 }
 
 }  // namespace dinfer::kernels::cuda

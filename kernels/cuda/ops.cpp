@@ -88,7 +88,7 @@ cuda_ops::cuda_ops(device& owner, cudaStream_t stream, int index, const cudaDevi
       gemm_space_(exact_ ? buffer() : owner.allocate(gemm::wanted_space_bytes(), true)),
       gemm_(stream, gemm_space_.data(), gemm_space_.bytes(),
             {options.tuning_directory, gpu.name, exact_, hopper_ ? multiprocessors_ : 0}),
-      uploader_(index, activation_, [&owner](std::size_t bytes) {
+      uploader_(index, activation_, owner.traits().fp8, [&owner](std::size_t bytes) {
         buffer memory = owner.allocate(bytes, false);
         return memory;
       }) {}

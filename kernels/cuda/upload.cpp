@@ -11,6 +11,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -79,6 +80,15 @@ void read_rows(const upload& work, std::byte* out) {
   }
 }
 
+// Scales that the rows of `work` have, whole rows of them.
+std::span<const float> scales_of(const upload& work) {
+  const weight_scales& s = work.scales;
+  if (s.data == nullptr) return {};
+  const std::int64_t first = work.scaled_row / s.rows;
+  const std::int64_t last = (work.scaled_row + work.rows - 1) / s.rows;
+  return {s.data + first * s.stride, static_cast<std::size_t>((last - first + 1) * s.stride)};
+}
+
 // One thread's way to the GPU.
 class lane {
  public:
@@ -104,18 +114,28 @@ class lane {
     if (work.data == nullptr) return make_up_rows(work.made_up, work.to, stream_);
     buffer_set& set = sets_[next_++ % sets_.size()];
     check(cudaEventSynchronize(set.free), "waiting for weights");
-    const auto bytes = static_cast<std::size_t>(work.rows * work.row_bytes());
+    const auto scales = scales_of(work);
+    const auto rows_end = static_cast<std::size_t>(work.rows * work.row_bytes());
+    const auto scales_at = (rows_end + alignof(float) - 1) / alignof(float) * alignof(float);
+    const auto bytes = scales.empty() ? rows_end : scales_at + scales.size_bytes();
     std::byte* pinned = set.pinned.reserve(bytes);
     read_rows(work, pinned);
-    if (work.type == work.to.type && work.to.map == row_map::plain) {
+    if (work.type == work.to.type && work.to.map == row_map::plain && work.to.scales == nullptr) {
       copy_straight(work, pinned);
     } else {
       std::byte* staged = set.staged.reserve(bytes);
+      stored_rows from{staged,       work.type,        work.rows,
+                       work.columns, work.row_bytes(), work.first_column};
+      if (!scales.empty()) {
+        std::memcpy(pinned + scales_at, scales.data(), scales.size_bytes());
+        from.scales = work.scales;
+        from.scales.data = reinterpret_cast<const float*>(staged + scales_at);
+        from.scaled_row = work.scaled_row % work.scales.rows;
+        from.scaled_column = work.scaled_column;
+      }
       check(cudaMemcpyAsync(staged, pinned, bytes, cudaMemcpyHostToDevice, stream_),
             "copying weights");
-      convert_rows(
-          {staged, work.type, work.rows, work.columns, work.row_bytes(), work.first_column},
-          work.to, stream_);
+      convert_rows(from, work.to, stream_);
     }
     check(cudaEventRecord(set.free, stream_), "copying weights");
   }

@@ -28,6 +28,8 @@ struct upload {
   std::int64_t stored_row_bytes = 0;  // from row to row
   std::int64_t rows = 0, columns = 0;
   std::int64_t first_column = 0;  // elements of its block before the first one
+  weight_scales scales{};         // of f8_e4m3, in memory that stays as the data do
+  std::int64_t scaled_row = 0, scaled_column = 0;  // what the first element is to them
   made_up_rows made_up{};
   placed_rows to{};
 

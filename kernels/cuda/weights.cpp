@@ -5,6 +5,7 @@
 #include "dinfer/error.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace dinfer::kernels::cuda {
 
@@ -27,6 +28,9 @@ void check_slices(std::span<const weight_slice> slices, weight_role role) {
     DINFER_ASSERT(slices.size() == 2 && rows_of(slices[0]) == rows_of(slices[1]));
   }
 }
+
+// Stored as a GPU computes with it.
+bool kept(const weight_slice& s) { return s.type == dtype::f8_e4m3 && s.scales.by_row(); }
 
 packed_kind kind_of(const weight_slice& s) {
   const bool fits = s.data != nullptr && packed_takes(s.column_begin, columns_of(s));
@@ -64,7 +68,7 @@ std::vector<packed_rows> parts_of(std::span<const weight_slice> slices, weight_r
 }
 
 cuda_weight::shape shape_of(std::span<const weight_slice> slices, weight_role role,
-                            dtype activation, const prepare_options& options) {
+                            dtype activation, const prepare_options& options, bool fp8) {
   cuda_weight::shape shape;
   shape.role = role;
   if (role == weight_role::vector) {
@@ -79,7 +83,8 @@ cuda_weight::shape shape_of(std::span<const weight_slice> slices, weight_role ro
                           ? 2 * ((rows_of(slices[0]) + group - 1) / group * group)
                           : shape.rows;
   const bool layers = role == weight_role::matrix || role == weight_role::gate_up;
-  if (options.fp8 && layers && f8_takes(shape.padded_rows, shape.columns, activation)) {
+  const bool stored = fp8 && !options.dequantize && std::all_of(slices.begin(), slices.end(), kept);
+  if ((options.fp8 || stored) && layers && f8_takes(shape.padded_rows, shape.columns, activation)) {
     shape.type = dtype::f8_e4m3;
   }
   if (!options.fp8 && !options.dequantize && activation != dtype::f32)
@@ -111,7 +116,7 @@ std::unique_ptr<cuda_weight> weight_uploader::prepare(std::span<const weight_sli
                                                       weight_role role,
                                                       const prepare_options& options) {
   check_slices(slices, role);
-  const auto shape = shape_of(slices, role, activation_, options);
+  const auto shape = shape_of(slices, role, activation_, options, fp8_);
   const auto bytes = bytes_of(shape);
   auto made =
       std::make_unique<cuda_weight>(shape, allocate_(static_cast<std::size_t>(bytes)), uploads_);
@@ -146,6 +151,22 @@ std::unique_ptr<cuda_weight> weight_uploader::prepare(std::span<const weight_sli
   return made;
 }
 
+// Elements as they are, and their rows' scales beside them.
+void weight_uploader::add_kept(const weight_slice& slice, placed_rows to) {
+  placed_rows scales = to;
+  scales.data = std::exchange(to.scales, nullptr);
+  scales.type = dtype::f32;
+  scales.leading = 1;
+  scales.scales = nullptr;
+  add(slice, to);
+  weight_slice column;
+  column.data = reinterpret_cast<const std::byte*>(slice.scales.data);
+  column.stored_columns = column.column_end = 1;
+  column.row_begin = slice.row_begin;
+  column.row_end = slice.row_end;
+  add(column, scales);
+}
+
 // Rows that fill up a part or a half are zeros.
 void weight_uploader::add_packed(std::span<const weight_slice> slices, const cuda_weight& made) {
   placed_rows to;
@@ -177,6 +198,7 @@ void weight_uploader::add_packed(std::span<const weight_slice> slices, const cud
 void weight_uploader::add(const weight_slice& slice, placed_rows to) {
   const auto rows = rows_of(slice), columns = columns_of(slice);
   if (rows == 0 || columns == 0) return;
+  if (to.scales != nullptr && kept(slice)) return add_kept(slice, to);
   upload work;
   if (slice.data == nullptr) {
     const auto first = slice.row_begin * slice.stored_columns + slice.column_begin;
@@ -195,6 +217,7 @@ void weight_uploader::add(const weight_slice& slice, placed_rows to) {
   work.stored_row_bytes = row_bytes(slice.type, slice.stored_columns);
   work.first_column = slice.column_begin % layout.block_elements;
   work.columns = wide;
+  work.scales = slice.scales;
   const auto tall = std::max(std::int64_t{1}, most_upload_bytes / work.row_bytes());
   const auto first_block = row_bytes(slice.type, slice.column_begin - work.first_column);
   for (std::int64_t c = 0; c < columns; c += wide) {
@@ -203,6 +226,8 @@ void weight_uploader::add(const weight_slice& slice, placed_rows to) {
                   row_bytes(slice.type, c);
       work.rows = std::min(tall, rows - r);
       work.columns = std::min(wide, columns - c);
+      work.scaled_row = slice.row_begin + r;
+      work.scaled_column = slice.column_begin + c;
       work.to = to;
       work.to.data = element_of(to, c);
       work.to.first_row = to.first_row + r;

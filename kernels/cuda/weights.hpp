@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a GPU keeps a weight. Matrices are [rows, columns] of activations' type, contiguous along
 // columns, whatever type was stored, or where that was asked for 8-bit floats with a scale a row
-// (fp8.hpp), made of the values as they were stored; vectors are f32. Where all that a
-// matrix is made of was stored quantised, and 16-bit activations meet it, it is packed instead
-// (packed_layout.hpp): in parts, one below the other, where slices are of different kinds; an
-// embedding and a gate_up weight only if it takes one. A gate_up weight alternates
-// eight gate rows and eight up rows, so that a product has a gate and its up eight columns apart:
-// row r of gate is row 16 (r / 8) + r % 8, of up the same + 8; each half is filled up to a multiple
-// of eight with rows of zeros. A slice of columns has scales of its own: those of its part of each
-// row. Thread: the device's own.
+// (fp8.hpp), made of the values as they were stored; vectors are f32. What was stored as such
+// floats with a scale a row stays as it is, elements and scales, where the GPU multiplies them.
+// Where all that a matrix is made of was stored quantised in blocks, and 16-bit activations meet
+// it, it is packed instead (packed_layout.hpp): in parts, one below the other, where slices are of
+// different kinds; an embedding and a gate_up weight only if it takes one. A gate_up weight
+// alternates eight gate rows and eight up rows, so that a product has a gate and its up eight
+// columns apart: row r of gate is row 16 (r / 8) + r % 8, of up the same + 8; each half is filled
+// up to a multiple of eight with rows of zeros. A slice of columns has scales of its own: those of
+// its part of each row, or the stored ones. Thread: the device's own.
 #pragma once
 
 #include "kernels/cuda/fp8.hpp"
@@ -78,9 +79,10 @@ class weight_uploader {
  public:
   using allocator = std::function<buffer(std::size_t bytes)>;
 
-  // `allocate` gives memory that every stream may use at once.
-  weight_uploader(int gpu, dtype activation, allocator allocate)
-      : activation_(activation), allocate_(std::move(allocate)), uploads_(gpu) {}
+  // `fp8`: the GPU has products of 8-bit floats. `allocate` gives memory that every stream may use
+  // at once.
+  weight_uploader(int gpu, dtype activation, bool fp8, allocator allocate)
+      : activation_(activation), fp8_(fp8), allocate_(std::move(allocate)), uploads_(gpu) {}
 
   // The weight's contents are on their way until finish(). Throws device_error.
   std::unique_ptr<cuda_weight> prepare(std::span<const weight_slice> slices, weight_role role,
@@ -92,9 +94,11 @@ class weight_uploader {
  private:
   void add_packed(std::span<const weight_slice> slices, const cuda_weight& made);
   void add(const weight_slice& slice, placed_rows to);
+  void add_kept(const weight_slice& slice, placed_rows to);
   void add_zeros(std::int64_t rows, std::int64_t columns, const placed_rows& to);
 
   dtype activation_;
+  bool fp8_;
   allocator allocate_;
   upload_queue uploads_;
 };

@@ -184,7 +184,6 @@ result<model_shape> parse_config_json(std::string_view text, const std::string& 
   model_shape shape;
   shape.architecture = factory->architecture;
   shape.name = name;
-  DINFER_CHECK(refuse_config_keys(root, {"quantization_config"}, shape));
   DINFER_CHECK(factory->read_config(root, shape));
   DINFER_CHECK(read_eos(root, shape));
   return shape;

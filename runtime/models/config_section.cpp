@@ -2,6 +2,8 @@
 // JSON behind config_section, by simdjson. Thread: the caller's.
 #include "runtime/models/config_section.hpp"
 
+#include "runtime/weights/gguf_metadata.hpp"
+
 #include <fmt/format.h>
 #include <simdjson.h>
 
@@ -129,6 +131,19 @@ result<std::optional<config_section>> config_section::child(std::string_view key
   content inner{content_->parser, {}, content_->file, content_->prefix + std::string(key) + "."};
   if (found->get(inner.object) != simdjson::SUCCESS) return wrong(key, "is not an object");
   return std::optional(config_section(std::make_shared<const content>(std::move(inner))));
+}
+
+result<std::vector<config_section>> config_section::children(std::size_t most) const {
+  std::vector<config_section> out;
+  for (const auto [key, value] : content_->object) {
+    const std::string_view name = printable_name(key, 64) ? key : "an unprintable key";
+    if (out.size() == most) return wrong(name, fmt::format("more than {} of them", most));
+    content inner{
+        content_->parser, {}, content_->file, fmt::format("{}{}.", content_->prefix, name)};
+    if (value.get(inner.object) != simdjson::SUCCESS) return wrong(name, "is not an object");
+    out.push_back(config_section(std::make_shared<const content>(std::move(inner))));
+  }
+  return out;
 }
 
 }  // namespace dinfer::runtime

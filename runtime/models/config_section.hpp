@@ -40,6 +40,8 @@ class config_section {
   result<std::optional<std::string_view>> only_text(std::string_view key) const;
   // The object under `key`. nullopt: absent.
   result<std::optional<config_section>> child(std::string_view key) const;
+  // The objects under all keys, `most` at most; each must be one.
+  result<std::vector<config_section>> children(std::size_t most) const;
 
  private:
   struct content;

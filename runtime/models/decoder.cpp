@@ -318,10 +318,12 @@ result<std::vector<model_tensor>> decoder_tensors(const model_shape& shape) {
 
 result<weight_estimate> estimate_decoder(const model_shape& shape, const weight_source& source) {
   weight_estimate out;
-  static_cast<weight_sizes&>(out) = sizes_of(shape, source, stored_bytes);
+  static_cast<weight_sizes&>(out) = sizes_of(shape, source, cpu_bytes);
   const auto& all = source.tensors();
   if (std::any_of(all.begin(), all.end(), [](const auto& t) { return quantised(t.type); }))
     out.packed = sizes_of(shape, source, packed_bytes);
+  if (std::any_of(all.begin(), all.end(), [](const auto& t) { return f8_elements(t) != 0; }))
+    out.f8_elements = sizes_of(shape, source, f8_elements).layer_bytes;
   return out;
 }
 

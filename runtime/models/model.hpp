@@ -88,10 +88,14 @@ struct weight_sizes {
 };
 
 // What ranks will hold, from file headers alone, without a device: for plans and for splitting
-// layers by bytes. As it is stored; and as a GPU has it that keeps quantised matrices packed and
-// others in 16 bits, without layers where nothing is quantised.
+// layers by bytes. As a CPU has it, which is as it is stored, but for 8-bit floats in f32; and as a
+// GPU has it that keeps quantised matrices packed and others in 16 bits, without layers where
+// nothing is quantised.
 struct weight_estimate : weight_sizes {
   weight_sizes packed = {};
+  // Of each layer, elements that are stored as GPUs multiply them: 8-bit floats with a scale a row.
+  // Empty: there are none.
+  std::vector<std::uint64_t> f8_elements = {};
 };
 
 // A tensor that a whole model reads, of this row-major shape.

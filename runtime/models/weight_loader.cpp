@@ -4,6 +4,7 @@
 #include "runtime/models/weight_loader.hpp"
 
 #include "kernels/cuda/packed_layout.hpp"
+#include "runtime/weights/int4.hpp"
 #include "runtime/weights/partition.hpp"
 
 #include <fmt/format.h>
@@ -15,8 +16,7 @@
 namespace dinfer::runtime {
 namespace {
 
-constexpr std::uint64_t most_turned_bytes = 64
-                                            << 20;  // of host memory, before the device is awaited
+constexpr std::uint64_t most_made_bytes = 64 << 20;  // of host memory, before the device is awaited
 
 // out[r][c] = in[c][r] of elements of `size` bytes; a tile at a time, for both sides' caches.
 void turn(const std::byte* in, std::int64_t in_stride, std::int64_t rows, std::int64_t columns,
@@ -34,15 +34,15 @@ void turn(const std::byte* in, std::int64_t in_stride, std::int64_t rows, std::i
 
 weight_loader::~weight_loader() {
   try {
-    drop_turned();
+    drop_made();
   } catch (const kernels::device_error&) {  // a device that failed reads no more
   }
 }
 
-void weight_loader::drop_turned() {
-  if (!turned_.empty()) device_->synchronize();
-  turned_.clear();
-  turned_bytes_ = 0;
+void weight_loader::drop_made() {
+  if (!made_.empty()) device_->synchronize();
+  made_.clear();
+  made_bytes_ = 0;
 }
 
 bool weight_loader::listed(const std::string& name, std::vector<std::int64_t> shape,
@@ -60,7 +60,7 @@ weight_ptr weight_loader::prepare(std::span<const kernels::weight_slice> slices,
   weight_ptr w = device_->ops().prepare(slices, role, options_);
   weight_bytes_ += w->bytes();
   if (*progress_) (*progress_)(stored_bytes_, total_);
-  if (turned_bytes_ > most_turned_bytes) drop_turned();
+  if (made_bytes_ > most_made_bytes) drop_made();
   return w;
 }
 
@@ -74,8 +74,8 @@ kernels::weight_slice weight_loader::turned(const stored_tensor& tensor, range r
   slice.column_end = columns.size();
   if (device_ == nullptr) return slice;
   const std::int64_t size = kernels::info(tensor.type).block_bytes;
-  auto& copy = turned_.emplace_back(slice_bytes(slice));
-  turned_bytes_ += copy.size();
+  auto& copy = made_.emplace_back(slice_bytes(slice));
+  made_bytes_ += copy.size();
   const std::int64_t stride = tensor.shape.front();
   turn(tensor.data.data() + (columns.begin * stride + rows.begin) * size, stride, rows.size(),
        columns.size(), size, copy.data());
@@ -83,23 +83,45 @@ kernels::weight_slice weight_loader::turned(const stored_tensor& tensor, range r
   return slice;
 }
 
+// The part of a matrix of 4-bit numbers as blocks: those that hold its columns.
+result<kernels::weight_slice> weight_loader::converted(const stored_tensor& tensor, range rows,
+                                                       range columns) {
+  const std::int64_t block = kernels::info(tensor.type).block_elements;
+  const range covering{columns.begin / block * block, (columns.end + block - 1) / block * block};
+  kernels::weight_slice slice;
+  slice.type = tensor.type;
+  slice.stored_columns = covering.size();
+  slice.row_end = rows.size();
+  slice.column_begin = columns.begin - covering.begin;
+  slice.column_end = columns.end - covering.begin;
+  if (device_ == nullptr) return slice;
+  auto& copy = made_.emplace_back(slice_bytes(slice));
+  made_bytes_ += copy.size();
+  DINFER_CHECK(to_q4_1(*tensor.int4, rows, covering, copy.data()));
+  slice.data = copy.data();
+  return slice;
+}
+
 result<kernels::weight_slice> weight_loader::cut(const stored_tensor& tensor, range rows,
                                                  range columns) {
   const range all_rows{0, tensor.shape.front()}, all_columns{0, tensor.shape.back()};
-  if (!tensor.transposed)
+  if (!tensor.transposed && tensor.int4 == nullptr)
     return rows == all_rows ? slice_columns(tensor, columns) : slice_rows(tensor, rows);
   const auto inside = [](range part, range all) {
     return part.begin >= 0 && part.begin < part.end && part.end <= all.end;
   };
-  if (!inside(rows, all_rows) || !inside(columns, all_columns) || tensor.data.empty() ||
-      kernels::info(tensor.type).block_elements != 1)
-    return fail(errc::unsupported,
-                fmt::format("tensor {}: rows {} to {}, columns {} to {} of a transposed {} matrix "
-                            "are asked for",
-                            tensor.name, rows.begin, rows.end, columns.begin, columns.end,
-                            kernels::info(tensor.type).name),
-                tensor.name);
-  return turned(tensor, rows, columns);
+  const bool whole_elements =
+      !tensor.data.empty() && kernels::info(tensor.type).block_elements == 1;
+  if (!inside(rows, all_rows) || !inside(columns, all_columns) ||
+      (tensor.transposed && !whole_elements))
+    return fail(
+        errc::unsupported,
+        fmt::format("tensor {}: rows {} to {}, columns {} to {} of a {}{} matrix "
+                    "are asked for",
+                    tensor.name, rows.begin, rows.end, columns.begin, columns.end,
+                    tensor.transposed ? "transposed " : "", kernels::info(tensor.type).name),
+        tensor.name);
+  return tensor.transposed ? turned(tensor, rows, columns) : converted(tensor, rows, columns);
 }
 
 result<weight_ptr> weight_loader::vector(const std::string& name, std::int64_t size) {
@@ -139,6 +161,16 @@ result<weight_ptr> weight_loader::columns(const std::string& name, std::int64_t 
   DINFER_TRY(const stored_tensor* t, require_tensor(*source_, name, {rows, columns}));
   DINFER_TRY(const kernels::weight_slice slice, cut(*t, {0, rows}, part));
   return prepare(std::span(&slice, 1), kernels::weight_role::matrix);
+}
+
+std::uint64_t cpu_bytes(const stored_tensor& tensor) noexcept {
+  const bool expanded = tensor.type == kernels::dtype::f8_e4m3;
+  return runtime::stored_bytes(tensor) * (expanded ? sizeof(float) : 1);
+}
+
+std::uint64_t f8_elements(const stored_tensor& tensor) noexcept {
+  const bool by_row = tensor.scaling != nullptr && tensor.scaling->rows == 1;
+  return by_row && tensor.scaling->stride == 1 ? runtime::stored_bytes(tensor) : 0;
 }
 
 std::uint64_t packed_bytes(const stored_tensor& tensor) noexcept {

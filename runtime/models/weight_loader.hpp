@@ -45,7 +45,7 @@ class weight_loader {
         options_(options),
         total_(total),
         progress_(&progress) {}
-  ~weight_loader();  // waits for the device when it may still be reading what was turned
+  ~weight_loader();  // waits for the device when it may still be reading what was made for it
   weight_loader(const weight_loader&) = delete;
   weight_loader& operator=(const weight_loader&) = delete;
 
@@ -68,7 +68,8 @@ class weight_loader {
   weight_ptr prepare(std::span<const kernels::weight_slice> slices, kernels::weight_role role);
   result<kernels::weight_slice> cut(const stored_tensor& tensor, range rows, range columns);
   kernels::weight_slice turned(const stored_tensor& tensor, range rows, range columns);
-  void drop_turned();
+  result<kernels::weight_slice> converted(const stored_tensor& tensor, range rows, range columns);
+  void drop_made();
 
   std::vector<model_tensor>* list_ = nullptr;
   const weight_source* source_ = nullptr;
@@ -76,10 +77,15 @@ class weight_loader {
   kernels::prepare_options options_;
   std::uint64_t total_ = 0;
   const load_progress* progress_ = nullptr;
-  std::vector<std::vector<std::byte>> turned_;  // copies that the device may still be reading
-  std::uint64_t turned_bytes_ = 0;
+  std::vector<std::vector<std::byte>> made_;  // copies that the device may still be reading
+  std::uint64_t made_bytes_ = 0;
   std::uint64_t stored_bytes_ = 0, weight_bytes_ = 0, replicated_bytes_ = 0;
 };
+
+// Of a whole tensor on a CPU, which expands 8-bit floats.
+std::uint64_t cpu_bytes(const stored_tensor& tensor) noexcept;
+// Of 8-bit floats with a scale a row.
+std::uint64_t f8_elements(const stored_tensor& tensor) noexcept;
 
 // Of a whole tensor on a GPU that keeps what is quantised packed, vectors in f32 and other matrices
 // in 16 bits.

@@ -79,7 +79,7 @@ step_memory cuda_extras(const model_shape& shape, const rank_layout& layout,
     out.workspace +=
         product(2 * layout.mlp.size(), std::int64_t{rules.tokens} * rules.element_bytes);
   // What meets 8-bit floats is turned into them first, where what made it could not.
-  if (rules.fp8) {
+  if (rules.fp8 || rules.keeps_f8) {
     const std::int64_t widest = std::max({std::int64_t{shape.hidden}, layout.mlp.size(),
                                           layout.query_heads.size() * shape.head_dim});
     out.workspace += product(widest + std::int64_t{sizeof(float)}, rules.tokens);
@@ -110,6 +110,7 @@ device_rules rules_for(const cluster_config& config, const model_shape& shape,
   if (out.cuda) out.matrix_bytes = out.element_bytes;
   else if (config.model.dequantize) out.matrix_bytes = sizeof(float);
   out.fp8 = config.model.quantization == quantization_choice::fp8;
+  out.keeps_f8 = out.cuda && !config.model.dequantize && !weights.f8_elements.empty();
   out.packed = out.cuda && out.element_bytes == 2 && !out.fp8 && !config.model.dequantize &&
                !weights.packed.layer_bytes.empty();
   out.block_size = config.cache.block_size != 0 ? config.cache.block_size : out.cuda ? 32 : 16;
@@ -132,8 +133,12 @@ std::uint64_t planned_weight_bytes(const model_shape& shape, const rank_layout& 
   const std::uint64_t layer =
       static_cast<std::uint64_t>(whole) * (rules.fp8 ? 1 : rules.matrix_bytes);
   std::uint64_t layers = 0;
-  for (auto i = layout.layers.begin; i < layout.layers.end; ++i)
-    layers += stored ? weights.layer_bytes.at(static_cast<std::size_t>(i)) : layer;
+  for (auto i = layout.layers.begin; i < layout.layers.end; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    layers += stored ? weights.layer_bytes.at(at) : layer;
+    if (rules.keeps_f8 && !rules.fp8)
+      layers -= std::min(layer, estimate.f8_elements.at(at) * (rules.matrix_bytes - 1));
+  }
   std::uint64_t bytes = share(layers, part, whole);
 
   const std::uint64_t table = table_elements(shape, false) * rules.matrix_bytes;

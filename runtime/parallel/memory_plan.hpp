@@ -20,6 +20,7 @@ struct device_rules {
   std::uint32_t element_bytes = 4;  // of activations and KV pages
   std::uint32_t matrix_bytes = 0;   // of an element of a weight; 0: as it is stored
   bool fp8 = false;                 // but one byte where a layer's matrix has it
+  bool keeps_f8 = false;            // and where it is stored so, with a scale a row
   bool packed = false;              // what is quantised stays so, matrix_bytes is for others
   std::uint32_t block_size = 16;    // tokens of a KV block
   std::uint32_t tokens = 0, sequences = 0;  // of the largest step

@@ -32,7 +32,8 @@ struct host_facts {
   std::vector<std::uint64_t> device_bytes;
   std::vector<std::uint64_t> device_free_bytes;  // of these, what nobody uses yet; missing: all
   std::string
-      machine;  // nodes with the same one share its cores and memory; empty: a machine alone
+      machine;      // nodes with the same one share its cores and memory; empty: a machine alone
+  bool fp8 = true;  // all its GPUs multiply 8-bit floats; true where nobody asked them
 };
 
 // What a rank's steps need besides weights and cache.

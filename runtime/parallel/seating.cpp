@@ -39,6 +39,7 @@ seating::seating(const cluster_config& config, std::span<const host_facts> hosts
       slot.machine = here;
       slot.name = names[i];
       slot.kind = names[i].substr(0, names[i].find(':'));
+      slot.fp8 = hosts[node].fp8;
       if (i < hosts[node].device_bytes.size()) slot.own_bytes = hosts[node].device_bytes[i];
       if (i < hosts[node].device_free_bytes.size())
         slot.used_bytes =
@@ -198,8 +199,10 @@ result<void> seating::share_memory(const model_shape& shape, const weight_estima
   std::uint64_t blocks = std::numeric_limits<std::uint32_t>::max();
   for (std::size_t i = 0; i < plan.ranks.size(); ++i) {
     placed_rank& rank = plan.ranks[i];
-    rank.weight_bytes = planned_weight_bytes(shape, rank.layout, weights, rules);
-    rank.steps = planned_step_memory(shape, rank.layout, rules);
+    device_rules own = rules;
+    own.keeps_f8 = rules.keeps_f8 && seats[i]->fp8;
+    rank.weight_bytes = planned_weight_bytes(shape, rank.layout, weights, own);
+    rank.steps = planned_step_memory(shape, rank.layout, own);
     const std::uint64_t block_bytes = planned_block_bytes(shape, rank.layout, rules);
     const memory_budget budget = budget_of(*seats[i], ranks_on[seats[i]->machine]);
     if (budget.known) rank.budget_bytes = budget.bytes;

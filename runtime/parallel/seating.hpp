@@ -18,6 +18,7 @@ struct device_slot {
   std::string kind;              // "cuda"
   std::uint64_t own_bytes = 0;   // 0: works in the machine's memory
   std::uint64_t used_bytes = 0;  // of these, by others
+  bool fp8 = true;               // a GPU that multiplies 8-bit floats
 };
 
 class seating {

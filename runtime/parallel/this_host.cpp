@@ -30,6 +30,7 @@ result<void> ask_devices(const node_section& here, host_facts& host) {
     }
     host.device_bytes.push_back(memory.total_bytes);
     host.device_free_bytes.push_back(memory.free_bytes);
+    host.fp8 = host.fp8 && memory.fp8;
   }
   return {};
 }

@@ -38,11 +38,15 @@ result<kernels::weight_slice> slice_all(const stored_tensor& tensor) {
   if (rank != 1 && rank != 2)
     return fail(errc::bad_file, fmt::format("tensor {}: has {} dimensions", tensor.name, rank),
                 tensor.name);
-  DINFER_ASSERT(!tensor.transposed);
+  DINFER_ASSERT(!tensor.transposed && tensor.int4 == nullptr);
   kernels::weight_slice slice;
   slice.data = tensor.data.empty() ? nullptr : tensor.data.data();
   slice.made_up = tensor.made_up;
   slice.type = tensor.type;
+  if (tensor.scaling != nullptr) {
+    const f8_scaling& s = *tensor.scaling;
+    slice.scales = {s.values.data(), s.rows, s.columns, s.stride};
+  }
   slice.stored_columns = tensor.shape.back();
   slice.row_end = rank == 2 ? tensor.shape.front() : 1;
   slice.column_end = tensor.shape.back();

@@ -21,8 +21,8 @@ result<const stored_tensor*> require_tensor(const weight_source& source, std::st
                                             std::initializer_list<std::int64_t> shape);
 
 // The whole of it, or whole rows, or a range of every row. A vector [n] is one row of n columns.
-// Of a tensor that is stored as it is read: not transposed. Errors: bad_file (not one or two
-// dimensions), unsupported (the range lies outside): both name the tensor.
+// Of a tensor that is stored as it is read: not transposed, not made of other numbers. Errors:
+// bad_file (not one or two dimensions), unsupported (the range lies outside): both name the tensor.
 result<kernels::weight_slice> slice_all(const stored_tensor& tensor);
 result<kernels::weight_slice> slice_rows(const stored_tensor& tensor, range rows);
 result<kernels::weight_slice> slice_columns(const stored_tensor& tensor, range columns);

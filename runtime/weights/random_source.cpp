@@ -7,6 +7,7 @@
 #include "runtime/base/mapped_file.hpp"
 #include "runtime/models/config_json.hpp"
 #include "runtime/models/model.hpp"
+#include "runtime/models/quantization_config.hpp"
 #include "runtime/weights/fingerprint.hpp"
 #include "runtime/weights/tensor_index.hpp"
 
@@ -111,6 +112,13 @@ result<std::unique_ptr<weight_source>> parse_random(std::string_view text, const
                                                     std::uint64_t seed) {
   const std::string name = name_of(file);
   DINFER_TRY(const model_shape shape, parse_config_json(text, file, name));
+  DINFER_TRY(const auto how, read_quantization(text, file));
+  if (how.method != quant_method::none)
+    return fail(errc::unsupported,
+                file +
+                    ": quantization_config: made-up weights are not quantised; a file without it "
+                    "fits",
+                "quantization_config");
   DINFER_TRY(auto tensors, tensors_of(shape, seed));
   return std::make_unique<random_source>(std::string(text), name, seed, std::move(tensors));
 }

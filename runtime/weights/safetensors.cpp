@@ -3,10 +3,12 @@
 // the tensors of all files under the names that models ask for.
 #include "runtime/weights/safetensors.hpp"
 
+#include "runtime/base/log.hpp"
 #include "runtime/base/mapped_file.hpp"
 #include "runtime/weights/fingerprint.hpp"
 #include "runtime/weights/gguf_metadata.hpp"
 #include "runtime/weights/hf_names.hpp"
+#include "runtime/weights/quantised_parts.hpp"
 #include "runtime/weights/random_source.hpp"
 #include "runtime/weights/tensor_index.hpp"
 
@@ -142,6 +144,12 @@ struct parts {
   std::string name;
 };
 
+// How a checkpoint names and stores its tensors.
+struct conventions {
+  std::string architecture;
+  quantised_parts quantised;
+};
+
 class safetensors_source final : public weight_source {
  public:
   explicit safetensors_source(parts p) : parts_(std::move(p)), by_name_(parts_.tensors) {}
@@ -191,28 +199,49 @@ const std::string* missing(const std::set<std::string>& expected,
   return nullptr;
 }
 
-// Adds the tensors of one file; `expected`: names that the index has in it.
+// Adds the tensors of one file; `expected`: names that the index has in it. What belongs to
+// quantised matrices waits for the other files.
 result<void> add_shard(const fs::path& path, const std::set<std::string>& expected,
-                       std::string_view architecture, parts& to) {
+                       conventions& with, parts& to) {
   DINFER_TRY(auto file, mapped_file::open(path.string()));
   DINFER_TRY(auto contents, parse_safetensors(file.bytes(), file.path()));
   if (const std::string* name = missing(expected, contents.entries))
     return wrong(file.path(),
                  fmt::format("tensor {} is missing, which {} has in this file", *name, index_name));
   for (safetensors_entry& e : contents.entries) {
-    hf_name renamed = rename_hf(architecture, e.name);
+    hf_name renamed = rename_hf(with.architecture, e.name);
     if (renamed.ignored) continue;
+    DINFER_TRY(const bool taken, with.quantised.take(e, file.path()));
+    if (taken) continue;
     if (!e.type)
-      return wrong(file.path(),
-                   fmt::format("tensor {} has type {}; this build reads F32, F16 and BF16", e.name,
-                               e.stored_type),
-                   errc::unsupported);
+      return wrong(
+          file.path(),
+          fmt::format("tensor {} has type {}; this build reads F32, F16 and BF16, and what "
+                      "a quantization_config of config.json says more of",
+                      e.name, e.stored_type),
+          errc::unsupported);
     const bool transposed = renamed.transposed && e.shape.size() == 2;
     if (transposed) std::swap(e.shape.front(), e.shape.back());
     to.tensors.push_back(
-        {std::move(renamed.name), *e.type, std::move(e.shape), e.data, {}, transposed});
+        {std::move(renamed.name), *e.type, std::move(e.shape), e.data, {}, transposed, {}, {}});
   }
   to.shards.push_back({std::move(file), contents.header_bytes});
+  return {};
+}
+
+// The matrices that all files hold parts of.
+result<void> add_quantised(const conventions& with, const std::string& path, parts& to) {
+  DINFER_TRY(auto matrices, with.quantised.matrices());
+  for (stored_tensor& m : matrices) {
+    const hf_name renamed = rename_hf(with.architecture, m.name);
+    if (renamed.transposed && m.int4 == nullptr)  // words of 4-bit numbers are [out, in] everywhere
+      return wrong(path, fmt::format("tensor {} is stored transposed in 8-bit floats", m.name),
+                   errc::unsupported);
+    m.name = renamed.name;
+    to.tensors.push_back(std::move(m));
+  }
+  if (const std::size_t scales = with.quantised.left_out(); scales != 0)
+    DINFER_LOG_INFO("{}: {} scales of activations, keys and values are not used", path, scales);
   return {};
 }
 
@@ -270,8 +299,11 @@ result<std::unique_ptr<weight_source>> open_safetensors(const std::string& path)
   }
   all.name = name_of(folder);
   DINFER_TRY(const auto architecture, architecture_of(*all.config));
+  DINFER_TRY(const auto how, read_quantization(text_of(*all.config), all.config->path()));
+  conventions with{architecture, quantised_parts(how)};
   for (const auto& [name, expected] : shards)
-    DINFER_CHECK(add_shard(folder / name, expected, architecture, all));
+    DINFER_CHECK(add_shard(folder / name, expected, with, all));
+  DINFER_CHECK(add_quantised(with, file.string(), all));
   auto source = std::make_unique<safetensors_source>(std::move(all));
   if (const std::string* twice = source->duplicate())
     return wrong(file.string(), fmt::format("tensor {} stands twice", *twice));

@@ -107,7 +107,9 @@ class description {
     for (const stored_type& known : types)
       if (known.name == name) return known;
     const bool shown = printable_name(name, 32);
-    return wrong(fmt::format("dtype {}: F32, F16 and BF16 can be read", shown ? name : "unknown"),
+    return wrong(fmt::format("dtype {}: F32, F16, BF16 and what quantised checkpoints have "
+                             "(F8_E4M3, I32) can be read",
+                             shown ? name : "unknown"),
                  errc::unsupported);
   }
 

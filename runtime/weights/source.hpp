@@ -20,16 +20,26 @@
 
 namespace dinfer::runtime {
 
+// What the elements of a matrix of f8_e4m3 are multiplied by: kernels::weight_scales says which.
+struct f8_scaling {
+  std::vector<float> values;
+  std::int64_t rows = 1, columns = 1, stride = 1;
+};
+
+struct int4_matrix;  // int4.hpp
+
 struct stored_tensor {
   std::string name;
   kernels::dtype type = kernels::dtype::f32;
   std::vector<std::int64_t> shape;  // row-major: [rows, columns] or [n]
   std::span<const std::byte> data;  // into the mapping; empty: the tensor is made up
   kernels::made_up_weights made_up = {};
-  bool transposed = false;  // the data are [columns, rows]
+  bool transposed = false;                         // the data are [columns, rows]
+  std::shared_ptr<const f8_scaling> scaling = {};  // of f8_e4m3
+  std::shared_ptr<const int4_matrix> int4 = {};    // without data: q4_1 that is made of these
 };
 
-// Of its data, or what they would be.
+// Of its data, or what they would be: of 8-bit floats, and of blocks made of 4-bit numbers.
 std::uint64_t stored_bytes(const stored_tensor& tensor) noexcept;
 
 class weight_source {

@@ -156,7 +156,7 @@ TEST_CASE("an order says how its device computes") {
 }
 
 TEST_CASE("what a host has comes through its words") {
-  runtime::host_facts host{8, 2, 1 << 20, {7, 0}, {5, 0}, "m"};
+  runtime::host_facts host{8, 2, 1 << 20, {7, 0}, {5, 0}, "m", false};
   const auto back = facts_of(words_of(host));
   CHECK(back.cores == 8);
   CHECK(back.first_core == 2);
@@ -164,6 +164,7 @@ TEST_CASE("what a host has comes through its words") {
   CHECK(back.device_bytes == host.device_bytes);
   CHECK(back.device_free_bytes == host.device_free_bytes);
   CHECK(back.machine == "m");
+  CHECK_FALSE(back.fp8);
 }
 
 TEST_CASE("the scheduler counts on what the smallest rank offers") {

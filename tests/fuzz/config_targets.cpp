@@ -4,6 +4,7 @@
 #include "runtime/base/toml_config.hpp"
 #include "runtime/models/config_json.hpp"
 #include "runtime/models/generation_config.hpp"
+#include "runtime/models/quantization_config.hpp"
 #include "tests/fuzz/target.hpp"
 #include "tests/support/fake_source.hpp"
 
@@ -15,6 +16,10 @@ namespace dinfer::fuzz {
 using runtime::limit;
 
 void fuzz_config_json(bytes input) {
+  if (const auto how = runtime::read_quantization(text_of(input), "config.json")) {
+    require(how->group >= 0 && how->group % 32 == 0, "groups are of whole blocks");
+    require((how->block_rows > 0) == (how->block_columns > 0), "a block has two sides");
+  }
   const auto shape = runtime::parse_config_json(text_of(input), "config.json", "fuzz");
   if (!shape) return;
   using bounds = runtime::shape_limits;

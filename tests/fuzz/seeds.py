@@ -65,6 +65,28 @@ def shards():
     save("safetensors_index", "absent", '{"weight_map":{"a":"a.safetensors","b":"b.safetensors"}}')
 
 
+def quantised():
+    """One small matrix in each way; the last parts of names are what readers look for."""
+    def file(name, *tensors):
+        header, data = {}, b""
+        for part, kind, shape, value in tensors:
+            header["a." + part] = {"dtype": kind, "shape": shape, "data_offsets": [len(data), len(data) + len(value)]}
+            data += value
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        save("safetensors", name, struct.pack("<Q", len(text)) + text + data)
+
+    half, one = b"\0\x3c", struct.pack("<f", 1)
+    order = struct.pack("<64i", *([0] * 32 + [1] * 32))
+    file("f8", ("weight", "F8_E4M3", [16, 32], bytes(512)), ("weight_scale", "F32", [16, 1], one * 16))
+    file("f8_block", ("weight", "F8_E4M3", [16, 32], bytes(512)), ("weight_scale_inv", "F32", [2, 2], one * 4))
+    file("gptq", ("qweight", "I32", [8, 8], bytes(256)), ("qzeros", "I32", [2, 1], b"w" * 8),
+         ("scales", "F16", [2, 8], half * 16), ("g_idx", "I32", [64], order))
+    file("awq", ("qweight", "I32", [32, 1], bytes(128)), ("qzeros", "I32", [1, 1], b"w" * 4), ("scales", "F16", [1, 8], half * 8))
+    file("packed", ("weight_packed", "I32", [3, 8], bytes(96)), ("weight_scale", "BF16", [3, 2], b"\x80\x3f" * 6),
+         ("weight_zero_point", "I32", [1, 2], bytes(8)), ("weight_shape", "I64", [2], struct.pack("<2q", 3, 64)))
+
+
 def tokenizers():
     for file in sorted((GOLDEN / "tokenizers").glob("*.json")):  # the rules of each, over fewer words
         whole = json.loads(file.read_text())
@@ -117,6 +139,13 @@ def configs():
     save("config_json", "opt", json.dumps({"architectures": ["OPTForCausalLM"], "hidden_size": 64, "ffn_dim": 128, "num_hidden_layers": 2,
                                            "num_attention_heads": 4, "vocab_size": 100, "max_position_embeddings": 64,
                                            "word_embed_proj_dim": 32, "do_layer_norm_before": False, "activation_function": "relu"}))
+    weights = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128, "symmetric": True}
+    for name, how in {"gptq": {"quant_method": "gptq", "bits": 4, "group_size": 128, "checkpoint_format": "gptq_v2"},
+                      "awq": {"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemm"},
+                      "fp8": {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]},
+                      "compressed": {"quant_method": "compressed-tensors", "format": "pack-quantized",
+                                     "sparsity_config": {"format": "dense"}, "config_groups": {"group_0": {"weights": weights}}}}.items():
+        save("config_json", name, json.dumps(llama | {"quantization_config": how}))
     save("generation_config", "plain", json.dumps({"temperature": 0.6, "top_p": 0.9, "top_k": 50, "min_p": 0.05,
                                                    "repetition_penalty": 1.1, "eos_token_id": [1, 2], "bos_token_id": 0}))
     save("generation_config", "huge", '{"temperature":1e999,"top_k":99999999999999999999,"eos_token_id":-1}')
@@ -183,5 +212,5 @@ def peers():
     save("peer_frames", "broadcast", b"\x88" + frame(0, 0, 5, 8) + bytes(8))
 
 
-for make in (gguf, shards, tokenizers, templates, configs, http, openai, peers):
+for make in (gguf, shards, quantised, tokenizers, templates, configs, http, openai, peers):
     make()

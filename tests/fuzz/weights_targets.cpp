@@ -3,6 +3,9 @@
 #include "runtime/models/model_config.hpp"
 #include "runtime/tokenizer/tokenizer.hpp"
 #include "runtime/weights/gguf.hpp"
+#include "runtime/weights/int4.hpp"
+#include "runtime/weights/partition.hpp"
+#include "runtime/weights/quantised_parts.hpp"
 #include "runtime/weights/safetensors.hpp"
 #include "tests/fuzz/folder.hpp"
 #include "tests/fuzz/target.hpp"
@@ -14,6 +17,27 @@ unsigned touched(std::span<const std::byte> data) {
   unsigned sum = 0;
   for (const std::byte b : data) sum += static_cast<unsigned>(b);
   return sum;
+}
+
+// Every matrix that the tensors make up, as a model would read it.
+void read_quantised(const runtime::safetensors_contents& contents,
+                    const runtime::quantization& how) {
+  runtime::quantised_parts parts(how);
+  for (const auto& entry : contents.entries)
+    if (!parts.take(entry, "fuzz")) return;
+  const auto matrices = parts.matrices();
+  if (!matrices) return;
+  for (const auto& m : *matrices) {
+    const runtime::range rows{0, m.shape.front()}, columns{0, m.shape.back()};
+    if (m.int4 != nullptr) {
+      std::vector<std::byte> blocks(runtime::stored_bytes(m));
+      (void)runtime::to_q4_1(*m.int4, rows, columns, blocks.data());
+      continue;
+    }
+    const auto slice = runtime::slice_all(m);
+    require(slice && slice->scales.at(rows.end - 1, columns.end - 1) > 0, "scales are above 0");
+    require(m.data.size() == static_cast<std::uint64_t>(rows.end * columns.end), "a byte each");
+  }
 }
 
 // One tensor "a" of two floats.
@@ -52,6 +76,14 @@ void fuzz_safetensors(bytes input) {
     covered += entry.data.size();
   }
   require(covered == input.size() && sum != 0xFFFFFFFFU, "every byte belongs to one part");
+  using runtime::quant_method;
+  for (const runtime::quantization& how : std::initializer_list<runtime::quantization>{
+           {quant_method::f8, 0, 0, 0, false},
+           {quant_method::f8, 0, 8, 24, false},
+           {quant_method::gptq, 32, 0, 0, true},
+           {quant_method::awq, 0, 0, 0, false},
+           {quant_method::pack_quantized, 32, 0, 0, false}})
+    read_quantised(*contents, how);
 }
 
 void fuzz_safetensors_index(bytes input) {

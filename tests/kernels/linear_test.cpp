@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // linear against sums in double, and what its contract says of bits.
+#include "tests/kernels/cuda/f8_table.hpp"
 #include "tests/kernels/support.hpp"
 
 using namespace dinfer;
@@ -285,6 +286,50 @@ TEST_CASE("columns cut out of blocks have the bits of the blocks' expansion") {
         const auto x = random.floats(rows * (end - begin));
         CHECK(same_bits(run_linear(*d, *a, x, rows, 17), run_linear(*d, *b, x, rows, 17)));
       }
+    }
+  }
+}
+
+TEST_CASE("8-bit floats have the bits of what they and their scales stand for, cut anywhere") {
+  random_numbers random(20);
+  const f8_table table;
+  const auto d = open_cpu(2);
+  std::vector<std::uint8_t> codes(40 * 96);
+  for (auto& c : codes) c = static_cast<std::uint8_t>(random.bits() % 127 | random.bits() % 2 << 7);
+  std::vector<float> numbers = random.floats(40 * 96);
+  for (float& v : numbers) v = std::abs(v) + 0.01F;
+  for (const weight_scales& scales :
+       {weight_scales{numbers.data(), 1, 96, 1}, weight_scales{numbers.data(), 16, 40, 3}}) {
+    for (const auto& [row, begin, end] :
+         {std::array{0, 0, 96}, std::array{3, 0, 96}, std::array{0, 33, 90}}) {
+      const weight_slice slice{reinterpret_cast<const std::byte*>(codes.data()),
+                               dtype::f8_e4m3,
+                               96,
+                               row,
+                               40,
+                               begin,
+                               end,
+                               {},
+                               scales};
+      std::vector<float> cut;
+      for (std::int64_t r = row; r < 40; ++r) {
+        for (std::int64_t c = begin; c < end; ++c) {
+          const auto scale = r / scales.rows * scales.stride + c / scales.columns;
+          cut.push_back(table.value(codes[static_cast<std::size_t>(r * 96 + c)]) *
+                        numbers[static_cast<std::size_t>(scale)]);
+        }
+      }
+      const weight_slice plain{reinterpret_cast<const std::byte*>(cut.data()),
+                               dtype::f32,
+                               end - begin,
+                               0,
+                               40 - row,
+                               0,
+                               end - begin};
+      const auto a = d->ops().prepare({&slice, 1}, weight_role::matrix, {});
+      const auto b = d->ops().prepare({&plain, 1}, weight_role::matrix, {});
+      const auto x = random.floats(3 * (end - begin));
+      CHECK(same_bits(run_linear(*d, *a, x, 3, 40 - row), run_linear(*d, *b, x, 3, 40 - row)));
     }
   }
 }

@@ -68,7 +68,8 @@ struct loader {
   std::unique_ptr<device> memory = open_cpu(1);
   cuda::weight_uploader uploader;
   explicit loader(dtype type)
-      : uploader(0, type, [this](std::size_t bytes) { return memory->allocate(bytes, false); }) {}
+      : uploader(0, type, true,
+                 [this](std::size_t bytes) { return memory->allocate(bytes, false); }) {}
 };
 
 std::vector<float> contents(const cuda::cuda_weight& w) {

@@ -62,7 +62,6 @@ TEST_CASE("GPT-2's config.json is read by its own keys", "[models]") {
   CHECK_THAT(refusal(gpt2, R"("scale_attn_by_inverse_layer_idx": true)"),
              Contains("scale_attn_by_inverse_layer_idx: true is not built for gpt2"));
   CHECK_THAT(refusal(gpt2, R"("activation_function": "swish")"), Contains("\"swish\""));
-  CHECK_THAT(refusal(gpt2, R"("quantization_config": {})"), Contains("quantization_config"));
 }
 
 TEST_CASE("OPT's config.json is read in both of its forms", "[models]") {

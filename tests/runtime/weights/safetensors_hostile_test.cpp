@@ -97,7 +97,7 @@ std::vector<damage> damaged_tensors() {
     return pair_with(tensor("b", type, shape, offsets));
   };
   return {
-      {second("Q4", "[2]", "[8,16]"), "tensor b: dtype Q4: F32, F16 and BF16 can be read"},
+      {second("Q4", "[2]", "[8,16]"), "tensor b: dtype Q4: F32, F16, BF16 and what quantised"},
       {second("", "[2]", "[8,16]"), "tensor b: dtype unknown"},
       {second("F32", "2", "[8,16]"), "shape is no array"},
       {second("F32", "[-2]", "[8,16]"), "shape: number 1 is not a whole one"},

@@ -160,5 +160,10 @@ int main(int argc, char** argv) {
   show(measured.start());
   for (const auto& row : s.rows) show(measured.measure(row));
   node.drain(std::chrono::seconds(2));
-  return node.wait();
+  const int code = node.wait();
+  if (auto stopped = node.stop(); !stopped) {
+    std::fprintf(stderr, "%s\n", stopped.error().message.c_str());
+    std::_Exit(code);  // those that are left behind still use what exit() would destroy
+  }
+  return code;
 }

@@ -54,10 +54,10 @@ std::optional<step_plan> scheduler::impl::plan() {
 
 void scheduler::impl::compose(step_plan& out, bool all) {
   const std::uint32_t decodes = choose_decodes(all);
-  const std::uint32_t most =
-      decodes == 0 ? config.max_num_batched_tokens
-                   : std::min(std::max(config.max_num_mixed_tokens, decodes + 1),
-                              config.max_num_batched_tokens);
+  const std::uint32_t most = decodes == 0
+                                 ? config.max_num_batched_tokens
+                                 : std::min(std::max(config.max_num_mixed_tokens, decodes + 1),
+                                            config.max_num_batched_tokens);
   std::uint32_t prefill_budget = prefill_share(most - decodes);
   plan_running(out, prefill_budget);
   if (!preempted) admit(out, prefill_budget);

@@ -28,15 +28,13 @@ import pathlib
 import random
 import re
 import shlex
-import socket
 import statistics
 import subprocess
 import sys
 import time
-import urllib.error
 
 from rows import commit
-from serve import FIGURES, get, measure
+from serve import FIGURES, get, measure, started
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WINDOW = 512
@@ -71,7 +69,7 @@ class Dinfer:
                 "--cpu-threads", str(self.threads)]
 
     def perplexity(self, text):
-        with serving(self) as (url, _):
+        with serving(self) as (url, _, _):
             ids = get(url, "/tokenize", {"prompt": text.read_text()})["tokens"]
             total, count = 0.0, 0
             for i in range(0, len(ids) - WINDOW + 1, WINDOW):
@@ -105,32 +103,14 @@ class Llama:
         return float(re.search(r"Final estimate: PPL = ([\d.]+)", said).group(1))
 
 
-@contextlib.contextmanager
 def serving(engine):
-    """A server, and the seconds from its start to its first token."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    url, began = f"http://127.0.0.1:{port}", time.monotonic()
-    server = subprocess.Popen(engine.server(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while True:
-            with contextlib.suppress(OSError, urllib.error.HTTPError):
-                get(url, "/v1/completions", dict(prompt=[1000, 1001, 1002], max_tokens=1, temperature=0))
-                break
-            if server.poll() is not None or time.monotonic() > began + 120:
-                sys.exit(f"{engine.name}'s server did not answer; run it by hand: {shlex.join(map(str, engine.server(port)))}")
-            time.sleep(0.005)
-        server.started_s = time.monotonic() - began
-        yield url, server
-    finally:
-        server.terminate()
-        server.wait(60)
+    """A server that has given its first token: its address, its process, and the seconds from its start."""
+    return started(engine.server, "/v1/completions", dict(prompt=[1000, 1001, 1002], max_tokens=1, temperature=0))
 
 
 def served(engine, words, arguments):
-    with serving(engine) as (url, server):
-        figures = dict(cpu_start_s=server.started_s)
+    with serving(engine) as (url, server, seconds):
+        figures = dict(cpu_start_s=seconds)
         for streams in (1, 4, 16):
             got = asyncio.run(measure(url, words, streams, 1, arguments, f"{time.time()}"))
             figures |= {f"serve_c{streams}_{name}": got[name] for name, _ in FIGURES}

@@ -20,7 +20,6 @@ import pathlib
 import random
 import re
 import shlex
-import signal
 import socket
 import statistics
 import subprocess
@@ -94,28 +93,35 @@ async def measure(url, words, streams, repetitions, arguments, seed):
 
 
 @contextlib.contextmanager
+def started(command_of, path, body=None):
+    """A server on a port of its own, from when it answers at `path`: its address, its process, the seconds that took."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    url, began = f"http://127.0.0.1:{port}", time.monotonic()
+    process = subprocess.Popen(command_of(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            with contextlib.suppress(OSError):
+                get(url, path, body)
+                break
+            if process.poll() is not None or time.monotonic() > began + 120:
+                raise SystemExit(f"the server does not answer; run it by hand to see why: {shlex.join(map(str, command_of(port)))}")
+            time.sleep(0.005)
+        yield url, process, time.monotonic() - began
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@contextlib.contextmanager
 def server(arguments):
     if arguments.url:
         yield arguments.url.rstrip("/")
         return
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    node = subprocess.Popen([ROOT / "build/release/bin/dinfer-node", "--model", arguments.model, "--devices", "cpu:0", "--port", str(port)],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
-        while True:
-            with contextlib.suppress(OSError):
-                get(url, "/ready")
-                break
-            if node.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("dinfer-node did not become ready; run it by hand to see why")
-            time.sleep(0.05)
+    command = [ROOT / "build/release/bin/dinfer-node", "--model", arguments.model, "--devices", "cpu:0", "--port"]
+    with started(lambda port: [*command, str(port)], "/ready") as (url, _, _):
         yield url
-    finally:
-        node.send_signal(signal.SIGTERM)
-        node.wait(60)
 
 
 def device_name():

@@ -200,8 +200,8 @@ void add_scheduler(table& t) {
         "prompt and answer tokens of one step; 0: 512 on CPUs, 8192 on GPUs");
   t.add("max_num_mixed_tokens", "max-num-mixed-tokens", "",
         sized(DINFER_MEMBER(scheduler.max_num_mixed_tokens), 0, million),
-        "the same while answers run, which wait for prompts beside them; 0: 512 on CPUs, 2048 on "
-        "GPUs");
+        "the same while answers run, which wait for prompts beside them; 0: 512 on CPUs, 2048 for "
+        "each GPU");
   t.add("max_queued_requests", "max-num-queued-reqs", "",
         number(DINFER_MEMBER(scheduler.max_queued_requests), 0, million),
         "requests that may wait before others are refused; 0: 4 x max_num_seqs");

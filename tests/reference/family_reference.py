@@ -32,9 +32,9 @@ def load(folder):
 
 
 @torch.no_grad()
-def greedy(model, prompt):
+def greedy(model, prompt, count=TOKENS):
     tokens, margin = [], 1e9
-    for _ in range(TOKENS):
+    for _ in range(count):
         logits = model(torch.tensor([prompt + tokens]), use_cache=False, logits_to_keep=1).logits[0, -1]
         top = torch.topk(logits.double(), 2)
         margin = min(margin, float(top.values[0] - top.values[1]))

@@ -25,6 +25,8 @@ import torch
 import transformers
 from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
 
+from family_reference import greedy
+
 PROMPTS, TOKENS, LEAST_MARGIN = 6, 32, 1e-3
 ROUNDED_MARGIN = 2e-2  # of scales whose product with a zero is no 16-bit float
 SAMPLES = 24
@@ -108,23 +110,12 @@ def load(config, tensors):
     return model.eval()
 
 
-@torch.no_grad()
-def greedy(model, prompt):
-    tokens, margin = [], 1e9
-    for _ in range(TOKENS):
-        logits = model(torch.tensor([prompt + tokens]), use_cache=False, logits_to_keep=1).logits[0, -1]
-        top = torch.topk(logits.double(), 2)
-        margin = min(margin, float(top.values[0] - top.values[1]))
-        tokens.append(int(top.indices[0]))
-    return tokens, margin
-
-
 def answers_of(kind, model):
     least = ROUNDED_MARGIN if "rounded" in kind else LEAST_MARGIN
     random, answers = np.random.RandomState(7), []
     for attempt in range(400):
         prompt = random.randint(3, model.config.vocab_size, size=random.randint(4, 32)).tolist()
-        tokens, margin = greedy(model, prompt)
+        tokens, margin = greedy(model, prompt, TOKENS)
         if margin >= least:
             answers.append({"prompt": prompt, "tokens": tokens, "least_margin": round(margin, 5)})
         if len(answers) == PROMPTS:

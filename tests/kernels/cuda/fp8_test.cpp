@@ -82,10 +82,11 @@ std::vector<float> products(const f8_matrix& x, const f8_matrix& w) {
 
 // What rounding once, and sums in f32 of a library's kernels, may be off by, relative to a row's
 // largest value.
-// Of a row's largest value; into 16 bits cuBLASLt leaves sums to the tensor cores, which have fewer
-// bits than f32.
-double allowed(dtype out) {
-  return out == dtype::f32 ? 2e-5 : out == dtype::bf16 ? 6.5e-3 : 2.5e-3;
+// Of a row's largest value; into 16 bits cuBLASLt, which is never asked where rows must not know of
+// each other, leaves sums to the tensor cores, which have fewer bits than f32.
+double allowed(dtype out, bool invariant) {
+  const double sums = invariant || out == dtype::f32 ? 0 : 5e-4;
+  return sums + (out == dtype::f32 ? 2e-5 : out == dtype::bf16 ? 6e-3 : 2e-3);
 }
 
 tensor run_linear(device& d, const weight& w, const tensor& x, const tensor& out,
@@ -106,7 +107,7 @@ void for_devices(Fn&& fn) {
       if (type == dtype::f32 && invariant) continue;
       const auto gpu = open_fp8(type, invariant);
       if (!gpu) return;
-      fn(*gpu, type);
+      fn(*gpu, type, invariant);
     }
   }
 }
@@ -116,7 +117,7 @@ void for_devices(Fn&& fn) {
 TEST_CASE("products of 8-bit floats on a GPU are those of the same rows on the host", "[gpu]") {
   auto random = seeded(951);
   const f8_table table;
-  for_devices([&](device& gpu, dtype type) {
+  for_devices([&](device& gpu, dtype type, bool invariant) {
     for (const auto& [n, k] : few(std::vector<std::pair<std::int64_t, std::int64_t>>{
              {96, 64}, {960, 576}, {576, 1536}, {16, 32}, {80, 48}, {272, 2064}})) {
       const stored_matrix stored(dtype::bf16, n, k, random);
@@ -133,7 +134,8 @@ TEST_CASE("products of 8-bit floats on a GPU are those of the same rows on the h
         run_linear(gpu, *w, input, out);
         check_close(
             std::string(info(type).name) + " n " + std::to_string(n) + " k " + std::to_string(k),
-            out.values(), products(f8_matrix(table, x, k), right_w), n, allowed(type), 1e-6);
+            out.values(), products(f8_matrix(table, x, k), right_w), n, allowed(type, invariant),
+            1e-6);
       }
     }
   });
@@ -182,7 +184,7 @@ TEST_CASE("every bfloat16 becomes torch's 8-bit float on a GPU", "[gpu]") {
 TEST_CASE("a norm and a gate hand 8-bit floats on without a detour", "[gpu]") {
   auto random = seeded(952);
   const f8_table table;
-  for_devices([&](device& gpu, dtype type) {
+  for_devices([&](device& gpu, dtype type, bool) {
     constexpr std::int64_t hidden = 576, mlp = 1536;
     const stored_matrix gate(dtype::bf16, mlp, hidden, random),
         up(dtype::bf16, mlp, hidden, random), down(dtype::bf16, hidden, mlp, random);

@@ -65,10 +65,9 @@ TEST_CASE("weights of many uploads arrive whole on a GPU", "[gpu]") {
       const auto slice = m.slice();
       const auto w = ready(*gpu, slice, weight_role::embedding);
       auto right = rounded(m.expanded(), type);
-      for (float& v : right) v += 0.0F;  // packed weights have no -0
-      auto got = rows_of(*gpu, type, *w);
-      for (float& v : got) v += 0.0F;
-      check_same("large", got, right, 2048);
+      if (stored == dtype::q8_0 && type == dtype::bf16)
+        for (float& v : right) v += 0.0F;  // packed, which has no -0
+      check_same("large", rows_of(*gpu, type, *w), right, 2048);
     }
   }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // 8-bit floats of a checkpoint on their way to a GPU: kept as they are stored, expanded, or rounded
 // anew, over the stand-in for CUDA's runtime of weights_test.cpp.
-#include "kernels/cuda/weights.hpp"
 #include "tests/kernels/cuda/f8_table.hpp"
 #include "tests/kernels/cuda/gpu_support.hpp"
+#include "tests/kernels/cuda_on_cpu/weight_loader.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -14,19 +14,7 @@ using namespace dinfer::tests;
 
 namespace {
 
-struct loader {
-  std::unique_ptr<device> memory = open_cpu(1);
-  cuda::weight_uploader uploader;
-  explicit loader(dtype type, bool fp8 = true)
-      : uploader(0, type, fp8,
-                 [this](std::size_t bytes) { return memory->allocate(bytes, false); }) {}
-};
-
-std::vector<float> contents(const cuda::cuda_weight& w) {
-  const auto* bytes = static_cast<const std::byte*>(w.data());
-  return decode(w.type(),
-                {bytes, static_cast<std::size_t>(row_bytes(w.type(), w.rows() * w.columns()))});
-}
+using loader = weight_loader_on_cpu;
 
 // Row `at` of a weight of 8-bit floats is what becomes of `values`.
 void check_made_row(const f8_table& table, const cuda::cuda_weight& w, std::int64_t at,

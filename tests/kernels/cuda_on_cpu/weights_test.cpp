@@ -6,6 +6,7 @@
 #include "tests/kernels/cuda/f8_table.hpp"
 #include "tests/kernels/cuda/gpu_support.hpp"
 #include "tests/kernels/cuda/packed_table.hpp"
+#include "tests/kernels/cuda_on_cpu/weight_loader.hpp"
 #include "tests/support/cuda_on_cpu.hpp"
 
 #include <atomic>
@@ -64,20 +65,7 @@ using namespace dinfer::tests;
 
 namespace {
 
-struct loader {
-  std::unique_ptr<device> memory = open_cpu(1);
-  cuda::weight_uploader uploader;
-  explicit loader(dtype type)
-      : uploader(0, type, true,
-                 [this](std::size_t bytes) { return memory->allocate(bytes, false); }) {}
-};
-
-std::vector<float> contents(const cuda::cuda_weight& w) {
-  const auto* bytes = static_cast<const std::byte*>(w.data());
-  return decode(
-      w.type(),
-      {bytes, static_cast<std::size_t>(row_bytes(w.type(), w.padded_rows() * w.columns()))});
-}
+using loader = weight_loader_on_cpu;
 
 weight_slice part(const stored_matrix& m, std::int64_t row_begin, std::int64_t row_end,
                   std::int64_t column_begin, std::int64_t column_end) {

@@ -105,9 +105,9 @@ TEST_CASE("an 8-bit float of a page is the same number in every type") {
       const std::uint32_t brain = cuda::two_wide<cuda::bf16>(four, shift);
       CHECK(same(std::bit_cast<float>(brain << 16), table.value(first)));
       CHECK(same(std::bit_cast<float>(brain & 0xFFFF0000U), table.value(second)));
-      const std::uint32_t half = cuda::two_wide<cuda::f16>(four, shift);
-      CHECK(same(cpu::from_f16(static_cast<std::uint16_t>(half)), table.value(first)));
-      CHECK(same(cpu::from_f16(static_cast<std::uint16_t>(half >> 16)), table.value(second)));
+      const std::uint32_t halves = cuda::two_wide<cuda::f16>(four, shift);
+      CHECK(same(cpu::from_f16(static_cast<std::uint16_t>(halves)), table.value(first)));
+      CHECK(same(cpu::from_f16(static_cast<std::uint16_t>(halves >> 16)), table.value(second)));
     }
   }
   for (const auto begin : table.begins()) {

@@ -16,8 +16,7 @@
 // one with 8192 rows reach them, but taken for 3.10 TB/s and 800 TFLOP/s (an H100) at least. With
 // --fp8 layers' matrices are 8-bit floats, tensor cores twice as fast for them, and what they meet
 // is turned into them before, but by linear_o, which finds it as attention leaves it; with --kv-fp8
-// pages that attention reads hold them. With --packed matrices are stored as that type of GGUF's
-// (q4_k), and what they take on the GPU has to be read.
+// attention reads pages of them. With --packed matrices are of GGUF's type (q4_k), as GPUs hold it.
 #include "bench/gpu_bench.hpp"
 #include "bench/gpu_blocks.hpp"
 #include "bench/gpu_paged_case.hpp"

@@ -132,7 +132,7 @@ __device__ __forceinline__ key_loader<L> make_loader() {
 template <class L, class T>
 __device__ __forceinline__ void widen_tile(unsigned char* shared) {
   const unsigned char* const from = shared + L::stage_bytes;
-#pragma unroll 4
+#pragma unroll 2
   for (int i = static_cast<int>(threadIdx.x); i < 2 * tile_keys * L::page_pieces; i += threads) {
     const int row = i / L::page_pieces, piece = i % L::page_pieces;  // values follow the keys
     uint4 low, high;

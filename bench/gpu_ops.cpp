@@ -10,7 +10,7 @@
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning                 everything, under a minute
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning decode_b32_ linear_o_t8_     parts of names
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning --json > ops.jsonl
-//   bench/rows.py --what gpu-ops keep ops.jsonl --command "bench_gpu_ops --json"
+//   bench/rows.py --config 8b-bf16 --what ops keep ops.jsonl --command "bench_gpu_ops --json"
 //
 // Without --bandwidth and --matmul both are measured at the start, as a product with one row and
 // one with 8192 rows reach them, but taken for 3.10 TB/s and 800 TFLOP/s (an H100) at least. With

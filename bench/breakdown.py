@@ -96,10 +96,10 @@ def engine(args, names, **variables):
 def watched(args, sequences, step_ms):
     file = args.profiles / f"profile-{args.config}-b{sequences}.txt"
     file.unlink(missing_ok=True)
-    seen = engine(args, [f"step_ms_b{sequences}"], CUDA_INJECTION64_PATH=str(pathlib.Path(args.bin).resolve() / "libdinfer_profile.so"),
+    seen = engine(args, [f"step_ms_b{sequences}"], CUDA_INJECTION64_PATH=str(args.profiler.resolve()),
                   DINFER_PROFILE=str(file), DINFER_PROFILE_RECORDED="1", DINFER_PROFILE_LAST_MS=str(4 * 128 * step_ms))
     if not file.exists():
-        raise ValueError(f"{file} was not written: is libcupti in LD_LIBRARY_PATH, and libdinfer_profile.so in {args.bin}?")
+        raise ValueError(f"{file} was not written: is libcupti in LD_LIBRARY_PATH, and is {args.profiler} there?")
     return read_profile(file.read_text()), seen[f"step_ms_b{sequences}"]
 
 
@@ -107,6 +107,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     rows.add_arguments(parser, None)
     parser.add_argument("--bin", default=str(ROOT / "build/cuda/bin"))
+    parser.add_argument("--profiler", type=pathlib.Path, help="libdinfer_profile.so; that of --bin when absent")
     parser.add_argument("--tuning", default=str(ROOT / "build/tuning"))
     parser.add_argument("--sequences", default="1,64,256")
     parser.add_argument("--profiles", type=pathlib.Path, default=ROOT / "build/profiles")
@@ -116,7 +117,7 @@ def main():
     fp8 = "--fp8" in args.flags
     args.config = args.config or ("8b-fp8" if fp8 else "8b-bf16")
     args.what = args.what or f"{args.config}-breakdown"
-    args.profiles = args.profiles.resolve()
+    args.profiles, args.profiler = args.profiles.resolve(), args.profiler or pathlib.Path(args.bin) / "libdinfer_profile.so"
     args.profiles.mkdir(parents=True, exist_ok=True)
     layers = json.loads((MODEL / "config.json").read_text())["num_hidden_layers"]
     bounds = rows.TARGETS["1gpu-fp8" if fp8 else "1gpu-bf16"]

@@ -126,6 +126,7 @@ result<runtime::runner_options> options_of(const shard_order& order, const clust
   out.cache_bytes = order.cache_bytes;
   out.memory_fraction = runtime::memory_fraction(config);
   out.cache_blocks = config.cache.blocks;
+  out.kv_cache_dtype = config.cache.kv_cache_dtype;
   out.graphs = config.cuda.graphs;
   out.layout.rank = static_cast<std::int32_t>(order.rank);
   out.layout.stage = order.stage;

@@ -3,7 +3,7 @@
 // Token ids in and out, prefix cache off.
 //
 //   bench_engine --model bench/models/llama-3.1-8b --random --device cuda:0 [--fp8 | --dequantize]
-//                [ROW...]
+//                [--kv-fp8] [ROW...]
 #include "apps/dinfer/engine_rows.hpp"
 #include "bench/rows.hpp"
 
@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
     else if (flag == "--max-num-batched-tokens")
       options.max_num_batched_tokens = static_cast<std::uint32_t>(std::atoi(value()));
     else if (flag == "--fp8") options.quantization = quantization_choice::fp8;
+    else if (flag == "--kv-fp8") options.kv_cache_dtype = cache_dtype_choice::fp8;
     else if (flag == "--dequantize") options.dequantize = true;
     else if (flag == "--eager") options.cuda_graphs = false;
     else if (flag.starts_with("--")) die("no flag " + flag);

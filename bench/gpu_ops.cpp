@@ -5,7 +5,7 @@
 // tensor cores allow, and by how much it is longer than that.
 //
 //   bench_gpu_ops [--json] [--device cuda:0] [--tuning DIR] [--bandwidth TB/s] [--matmul TFLOP/s]
-//                 [--fp8 | --packed TYPE] [NAME...]
+//                 [--fp8 | --packed TYPE] [--kv-fp8] [NAME...]
 //
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning                 everything, under a minute
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning decode_b32_ linear_o_t8_     parts of names
@@ -15,8 +15,8 @@
 // Without --bandwidth and --matmul both are measured at the start, as a product with one row and
 // one with 8192 rows reach them, but taken for 3.10 TB/s and 800 TFLOP/s (an H100) at least. With
 // --fp8 layers' matrices are 8-bit floats, tensor cores twice as fast for them, and what they meet
-// is turned into them before, but by linear_o, which finds it as attention leaves it. With --packed
-// matrices are stored as that type of GGUF's (q4_k), and what they take on the GPU has to be read.
+// is turned into them before, but by linear_o, which finds it as attention leaves it; with --kv-fp8
+// attention reads pages of them. With --packed matrices are of GGUF's type (q4_k), as GPUs hold it.
 #include "bench/gpu_bench.hpp"
 #include "bench/gpu_blocks.hpp"
 #include "bench/gpu_paged_case.hpp"
@@ -43,7 +43,7 @@ constexpr step_limits most{8192, query_heads, kv_heads, head_dim, mlp};
 
 struct settings {
   std::string device = "cuda:0", tuning;
-  bool json = false;
+  bool json = false, kv_fp8 = false;        // 8-bit floats in pages
   prepare_options how;                      // of layers' matrices
   dtype stored = dtype::f32;                // of all of linear's; f32: made up
   double bytes_per_s = 0, flops_per_s = 0;  // 0: measured
@@ -63,6 +63,7 @@ class gpu_bench {
       : device_(d),
         settings_(s),
         type_(d.traits().activation),
+        page_type_(s.kv_fp8 ? dtype::f8_e4m3 : type_),
         element_(static_cast<double>(row_bytes(type_, 1))),
         noise_(d),
         bytes_per_s_(s.bytes_per_s),
@@ -232,7 +233,7 @@ class gpu_bench {
     const batch_shape shape =
         tokens > 256 ? batch_shape{1, tokens, tokens} : batch_shape{tokens, 1, 128};
     const int copies = copies_of(r.bytes);
-    const paged_case c(device_, noise_, shape, copies, 1);
+    const paged_case c(device_, noise_, shape, copies, 1, type_);
     measure(r, copies, true, [&](int copy) { device_.ops().rope_store(c.rope(copy)); });
   }
 
@@ -271,10 +272,11 @@ class gpu_bench {
   void attend(row r, const batch_shape& shape, double pairs) {
     if (!wanted(r)) return;
     const double keys = static_cast<double>(shape.sequences) * shape.context;
-    r.bytes = element_ * (2.0 * kv_heads * head_dim * keys + 2.0 * hidden * shape.tokens());
+    const double stored = static_cast<double>(row_bytes(page_type_, 1));
+    r.bytes = stored * 2 * kv_heads * head_dim * keys + element_ * 2 * hidden * shape.tokens();
     r.flops = 4.0 * query_heads * head_dim * pairs;
     const int copies = copies_of(r.bytes), groups = (copies + layers - 1) / layers;
-    const double page_bytes = element_ * 2 * layers * kv_heads * block_size * head_dim;
+    const double page_bytes = stored * 2 * layers * kv_heads * block_size * head_dim;
     const double pool = page_bytes * static_cast<double>(paged_case::page_count(shape, groups));
     const auto room = std::min(most_kv_bytes, 0.9 * static_cast<double>(device_.free_bytes()));
     if (pool > room) {
@@ -282,7 +284,7 @@ class gpu_bench {
                    pool * 1e-9);
       return;
     }
-    const paged_case c(device_, noise_, shape, copies, groups);
+    const paged_case c(device_, noise_, shape, copies, groups, page_type_);
     measure(r, copies, true, [&](int copy) { device_.ops().attention(c.attention(copy)); });
   }
 
@@ -354,7 +356,7 @@ class gpu_bench {
 
   device& device_;
   const settings& settings_;
-  dtype type_;
+  dtype type_, page_type_;
   double element_;  // bytes of an activation
   noise noise_;
   double bytes_per_s_, flops_per_s_;
@@ -370,6 +372,7 @@ settings parse(int argc, char** argv) {
     };
     if (flag == "--json") s.json = true;
     else if (flag == "--fp8") s.how.fp8 = true;
+    else if (flag == "--kv-fp8") s.kv_fp8 = true;
     else if (flag == "--packed") s.stored = quantised_type(value());
     else if (flag == "--device") s.device = value();
     else if (flag == "--tuning") s.tuning = value();

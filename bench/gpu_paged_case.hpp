@@ -54,11 +54,14 @@ inline kernels::step_batch make_batch(operands& memory, const batch_shape& s,
 // layer after layer, then `groups` other sets of sequences.
 class paged_case {
  public:
-  paged_case(kernels::device& d, noise& numbers, const batch_shape& shape, int copies, int groups)
+  paged_case(kernels::device& d, noise& numbers, const batch_shape& shape, int copies, int groups,
+             kernels::dtype page_type)
       : memory_(d, numbers), shape_(shape) {
     const auto type = d.traits().activation;
-    pages_ = {nullptr, type, page_count(shape, groups), layers, kv_heads, block_size, head_dim};
-    pages_.base = memory_.noisy(pages_.pages, pages_.page_elements()).data;
+    pages_ = {nullptr,    page_type, page_count(shape, groups), layers, kv_heads,
+              block_size, head_dim};
+    pages_.base =
+        page_type == type ? memory_.noisy(pages_.pages, pages_.page_elements()).data : noisy_f8(d);
     std::vector<std::int32_t> order(static_cast<std::size_t>(pages_.pages) - 1);
     std::iota(order.begin(), order.end(), 1);
     std::shuffle(order.begin(), order.end(), std::mt19937(7));
@@ -110,6 +113,22 @@ class paged_case {
   }
 
  private:
+  // Numbers of 2^-4 to 0.5 of either sign, the same ones again and again.
+  void* noisy_f8(kernels::device& d) {
+    std::vector<std::uint8_t> codes(1 << 24);
+    std::mt19937 random(9);
+    for (auto& c : codes) {
+      const auto bits = random();
+      c = static_cast<std::uint8_t>(0x18 + bits % 24 + (bits >> 24 & 0x80));
+    }
+    const auto all = memory_.space(pages_.type, pages_.pages, pages_.page_elements());
+    for (std::int64_t at = 0; at < all.bytes(); at += std::ssize(codes)) {
+      const auto some = std::min<std::int64_t>(std::ssize(codes), all.bytes() - at);
+      d.upload(all.as<std::byte>() + at, codes.data(), static_cast<std::size_t>(some));
+    }
+    return all.data;
+  }
+
   const kernels::step_batch& batch_of(int copy) const {
     return batches_[static_cast<std::size_t>(copy / layers) % batches_.size()];
   }

@@ -97,8 +97,8 @@ struct device_traits {
   std::uint32_t default_block_size = 16;  // tokens per KV block that its kernels like
   bool host_memory = false;               // device pointers may be read by the host
   bool asynchronous = false;              // calls return before the work is done
-  bool graphs = false, fp8 = false;       // begin_capture works; prepare_options::fp8 does
-  dtype activation = dtype::f32;          // of activations and KV pages
+  bool graphs = false, fp8 = false;  // begin_capture works; prepare_options::fp8 and f8_e4m3 pages
+  dtype activation = dtype::f32;     // of activations, and of KV pages that are not f8_e4m3
 };
 
 class device {
@@ -143,7 +143,7 @@ class device {
 };
 
 struct device_options {
-  // Of activations and KV pages: CUDA f32, bf16 and f16; the CPU f32. Nothing: bf16 on CUDA; the
+  // device_traits::activation: CUDA f32, bf16 and f16; the CPU f32. Nothing: bf16 on CUDA; the
   // CPU rounds activations to bytes where they meet quantised weights.
   std::optional<dtype> activation;
   // Every row's bits depend on that row alone in bf16 and f16 too (ops.hpp); slower on CUDA.

@@ -54,10 +54,11 @@ struct linear_args {
 };
 
 // One KV group's pages: [page][layer][K|V][kv_head][block_size][head_dim]. Page 0 is never handed
-// out: padding may be written to it.
+// out: padding may be written to it. f8_e4m3 has no scale: numbers are rounded to nearest even as
+// they are stored, beyond 448 to 448.
 struct kv_pages {
   void* base = nullptr;
-  dtype type = dtype::f32;
+  dtype type = dtype::f32;  // as activations, or f8_e4m3 where device_traits::fp8
   std::int64_t pages = 0;
   std::int32_t layers = 0, kv_heads = 0, block_size = 0, head_dim = 0;
 

@@ -93,6 +93,7 @@ runtime::runner_options runner_options_of(const engine_options& options) {
   r.max_num_batched_tokens = tokens_of_step(options);
   r.cache_bytes = options.cache_bytes;
   r.memory_fraction = options.memory_fraction;
+  r.kv_cache_dtype = options.kv_cache_dtype;
   r.graphs = options.cuda_graphs;
   return r;
 }

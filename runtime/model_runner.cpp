@@ -3,6 +3,7 @@
 // where device_error is caught, in load, connect, start_cache and execute. Thread: the shard's, but
 // for abort().
 #include "kernels/device.hpp"
+#include "runtime/base/config_defaults.hpp"
 #include "runtime/kv/kv_cache.hpp"
 #include "runtime/models/model.hpp"
 #include "runtime/runner.hpp"
@@ -57,6 +58,7 @@ class model_runner final : public runner {
  private:
   const rank_layout& layout() const { return options_.layout; }
   std::uint32_t block_size() const;
+  kernels::dtype page_type() const;
   std::uint64_t cache_bytes() const;
   std::uint32_t most_blocks() const;
   shard_limits limits(std::span<const std::uint32_t> blocks) const;
@@ -90,6 +92,10 @@ class model_runner final : public runner {
 
 std::uint32_t model_runner::block_size() const {
   return options_.block_size != 0 ? options_.block_size : device_->traits().default_block_size;
+}
+
+kernels::dtype model_runner::page_type() const {
+  return runtime::page_type(options_.kv_cache_dtype, device_->traits().activation);
 }
 
 shard_limits model_runner::limits(std::span<const std::uint32_t> blocks) const {
@@ -161,7 +167,7 @@ std::uint32_t model_runner::most_blocks() const {
 result<cache_size> model_runner::size_cache() {
   if (!loaded_) return fail(errc::unavailable, "the cache is sized once the model is loaded");
   const std::vector<kv_group> groups = model_->kv_groups();
-  const kernels::dtype type = device_->traits().activation;
+  const kernels::dtype type = page_type();
   cache_size size;
   size.block_size = block_size();
   size.block_bytes = kv_block_bytes(groups.front(), size.block_size, type);
@@ -195,8 +201,7 @@ void model_runner::take_cache(std::span<const std::uint32_t> blocks) {
   if (!std::ranges::equal(blocks, cache_blocks_)) {
     cache_blocks_.clear();
     cache_ = kv_cache();  // the old pool goes before the new one comes
-    cache_ =
-        kv_cache(*device_, model_->kv_groups(), blocks, block_size(), device_->traits().activation);
+    cache_ = kv_cache(*device_, model_->kv_groups(), blocks, block_size(), page_type());
     cache_blocks_.assign(blocks.begin(), blocks.end());
   }
   slots_.emplace(limits(blocks));
@@ -346,6 +351,24 @@ result<void> check_quantization(quantization_choice wanted, const kernels::devic
               "model.quantization");
 }
 
+// Kernels copy keys and values by 16 bytes.
+result<void> check_cache(cache_dtype_choice wanted, const kernels::device_traits& traits,
+                         std::int64_t head_dim) {
+  if (wanted == cache_dtype_choice::automatic) return {};
+  const auto refuse = [](const std::string& what) {
+    return fail(errc::unsupported, "cache.kv_cache_dtype = \"fp8\": " + what + "; \"auto\" fits",
+                "cache.kv_cache_dtype");
+  };
+  if (!traits.fp8)
+    return refuse(
+        fmt::format("{} ({}) has no 8-bit floats; GPUs of compute capability 8.9 and "
+                    "later have",
+                    traits.name, traits.description));
+  if (head_dim % 16 != 0)
+    return refuse(fmt::format("heads of {} elements are no multiple of 16", head_dim));
+  return {};
+}
+
 }  // namespace
 
 result<std::unique_ptr<runner>> make_model_runner(const runner_options& options,
@@ -366,6 +389,7 @@ result<std::unique_ptr<runner>> make_model_runner(const runner_options& options,
   DINFER_TRY(auto device, kernels::open_device(own.device, own.device_options));
   clock.end("open_device");
   DINFER_CHECK(check_quantization(own.quantization, device->traits()));
+  DINFER_CHECK(check_cache(own.kv_cache_dtype, device->traits(), shape.head_dim));
   auto made = factory->make(shape, own.layout);
   return std::make_unique<model_runner>(own, std::move(wires), std::move(source), std::move(device),
                                         std::move(made), std::move(shard_rows), std::move(clock));

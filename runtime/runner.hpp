@@ -62,6 +62,7 @@ struct runner_options {
   std::uint64_t cache_bytes = 0;   // 0: what is free, less a reserve
   double memory_fraction = 0;      // of a device's own memory, for everything; 0: decided
   std::uint32_t cache_blocks = 0;  // exact; 0: from bytes
+  cache_dtype_choice kv_cache_dtype = cache_dtype_choice::automatic;
   bool graphs = true;              // record decoding steps where the device can
   rank_layout layout;
   std::chrono::milliseconds collective_timeout{10'000};  // of a wait for a peer or the device

@@ -166,6 +166,7 @@ class measurement {
     out.max_num_batched_tokens = config.scheduler.max_num_batched_tokens;
     out.cache_bytes = config.cache.memory_bytes;
     out.memory_fraction = config.cache.fraction;
+    out.kv_cache_dtype = config.cache.kv_cache_dtype;
     out.prefix_caching = false;
     out.dequantize = config.model.dequantize;
     out.quantization = config.model.quantization;

@@ -46,7 +46,7 @@ std::optional<row_shape> shape_of(std::string_view row) {
   const auto reads = [&](std::string_view prefix, std::uint32_t* second) {
     return row.starts_with(prefix) && read_numbers(row.substr(prefix.size()), &out.first, second);
   };
-  if (reads(step, nullptr)) return out;
+  if (reads(step, nullptr) || reads(step, &out.second)) return out;
   out.kind = row_shape::first_token;
   if (reads(first_token, nullptr)) return out;
   out.kind = row_shape::throughput;
@@ -81,7 +81,8 @@ result<double> median(const std::function<result<double>()>& measure) {
 result<void> engine_rows::check(const std::string& row) {
   if (shape_of(row)) return {};
   return fail(errc::invalid_argument,
-              "no row \"" + row + "\": step_ms_b1, ttft_ms_512, thr_256_256 and their like");
+              "no row \"" + row +
+                  "\": step_ms_b1, step_ms_b8_4096, ttft_ms_512, thr_256_256 and their like");
 }
 
 result<double> engine_rows::run(std::size_t requests, std::size_t in, std::uint32_t out) {
@@ -109,7 +110,7 @@ result<figure> engine_rows::measure(const std::string& row) {
   const auto shape = *shape_of(row);
   figure out{row, 0, shape.kind == row_shape::throughput ? "tok/s" : "ms"};
   if (shape.kind == row_shape::step) {
-    DINFER_TRY(out.value, step_ms(shape.first));
+    DINFER_TRY(out.value, step_ms(shape.first, shape.second == 0 ? 32 : shape.second));
   } else if (shape.kind == row_shape::first_token) {
     DINFER_TRY(out.value, ttft_ms(shape.first));
   } else {
@@ -118,8 +119,7 @@ result<figure> engine_rows::measure(const std::string& row) {
   return out;
 }
 
-result<double> engine_rows::step_ms(std::size_t sequences) {
-  constexpr std::size_t prompt = 32;
+result<double> engine_rows::step_ms(std::size_t sequences, std::size_t prompt) {
   DINFER_CHECK(run(sequences, prompt, 129));
   return median([&]() -> result<double> {
     DINFER_TRY(const double all, run(sequences, prompt, 129));

@@ -3,7 +3,8 @@
 // decoding step, the time to the first token, throughput, the time from the process's start to its
 // first token. For `dinfer bench --offline` and the benchmarks. One thread.
 //
-// step_ms_bN: (time of 129 tokens - time of 1) / 128 for N requests with prompts of 32 tokens.
+// step_ms_bN: (time of 129 tokens - time of 1) / 128 for N requests with prompts of 32 tokens,
+// step_ms_bN_C of C tokens; where many long prompts take several steps, the first ones end earlier.
 // ttft_ms_N: one request with a prompt of N tokens. thr_I_O: requests of I tokens in and O out.
 #pragma once
 
@@ -48,7 +49,7 @@ class engine_rows {
  private:
   // Seconds of `requests` prompts of `in` tokens with `out` tokens each.
   result<double> run(std::size_t requests, std::size_t in, std::uint32_t out);
-  result<double> step_ms(std::size_t sequences);
+  result<double> step_ms(std::size_t sequences, std::size_t prompt);
   result<double> ttft_ms(std::size_t prompt);
   result<double> throughput(std::size_t requests, std::size_t in, std::uint32_t out);
 

@@ -14,6 +14,7 @@ namespace dinfer {
 
 enum class dtype_choice : std::uint8_t { automatic, float32, bfloat16, float16 };
 enum class quantization_choice : std::uint8_t { none, fp8 };
+enum class cache_dtype_choice : std::uint8_t { automatic, fp8 };  // automatic: as activations
 enum class load_format : std::uint8_t { automatic, gguf, random };
 enum class isolation_mode : std::uint8_t { node, process };  // one process a host | one a device
 enum class transport_choice : std::uint8_t {
@@ -55,6 +56,7 @@ struct cache_section {
   std::uint64_t memory_bytes = 0;  // per rank; 0: decided from free memory
   double fraction = 0;             // of device memory, for GPUs; 0: decided
   std::uint32_t blocks = 0;        // exact number of blocks; 0: from memory
+  cache_dtype_choice kv_cache_dtype = cache_dtype_choice::automatic;  // of keys and values
   bool prefix_caching = true;
 };
 

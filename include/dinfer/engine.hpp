@@ -38,6 +38,7 @@ struct engine_options {
                                              // CPUs, 8192 on CUDA
   std::uint64_t cache_bytes = 0;             // of KV cache; 0: decided from free memory
   double memory_fraction = 0;                // of a GPU's memory, for everything; 0: decided
+  cache_dtype_choice kv_cache_dtype = cache_dtype_choice::automatic;  // fp8: on GPUs, half the size
   bool prefix_caching = true;
   bool dequantize = false;                                       // expand quantised weights at load
   quantization_choice quantization = quantization_choice::none;  // fp8: 8-bit floats, on GPUs

@@ -17,6 +17,16 @@ namespace dinfer::kernels::cuda {
 
 inline constexpr std::int32_t most_kv_heads = 128;
 
+// Of queries and results: f32, bf16 or f16; of pages the same, or f8_e4m3, which becomes the other
+// on its way to the arithmetic, exactly, where head_dim is a multiple of 16.
+struct attention_types {
+  dtype activations, pages;
+  attention_types(dtype all) noexcept : activations(all), pages(all) {}
+  attention_types(dtype of_activations, dtype of_pages) noexcept
+      : activations(of_activations), pages(of_pages) {}
+  bool f8_pages() const noexcept { return pages == dtype::f8_e4m3; }
+};
+
 // By value into every kernel. Query head h of KV head k: first_query[k] <= h < first_query[k + 1].
 struct attention_shape {
   const void* qkv = nullptr;  // [T, qkv_columns], activations; query head h at column h * head_dim
@@ -43,11 +53,11 @@ struct attention_shape {
 };
 
 // Memory for attend_decode. Keys of a sequence are cut into chunks of `chunk` keys, doubled until
-// there are 65 at most: the cut depends on the sequence's own length alone. A block computes chunk
-// after chunk and sums them in order; where the chunks of a sequence and KV head fall to several
-// blocks, they meet in `partial` and the last block to come sums them in the same order. There is
-// no plan to make: every block finds its share of the work from `context`, so a recorded step can
-// be replayed with other lengths.
+// there are 65 at most (f8_e4m3: of 128 at least): the cut depends on the sequence's own length
+// alone. A block computes chunk after chunk and sums them in order; where the chunks of a sequence
+// and KV head fall to several blocks, they meet in `partial` and the last block to come sums them
+// in the same order. There is no plan to make: every block finds its share of the work from
+// `context`, so a recorded step can be replayed with other lengths.
 struct decode_plan {
   std::int32_t chunk = 128;  // keys, a power of two, at least 64; fixed for a device
   float* partial = nullptr;  // merge space
@@ -64,24 +74,25 @@ struct decode_space {
 decode_space decode_space_for(std::int32_t query_heads, std::int32_t kv_heads,
                               std::int32_t head_dim, std::int32_t multiprocessors);
 
-// The first shape.decodes sequences, one token each: token s is sequence s. `type`: of activations
-// and pages. head_dim is a multiple of 8 up to 256; tensor cores serve 64, 80, 96, 128 and 256 in
-// bf16 and f16. Against exact arithmetic on the same inputs: f32 2e-5, f16 2e-3, bf16 1.5e-2 of the
-// largest value of a row.
-void attend_decode(const attention_shape& shape, const decode_plan& plan, dtype type,
+// The first shape.decodes sequences, one token each: token s is sequence s. head_dim is a multiple
+// of 8 up to 256; tensor cores serve 64, 80, 96, 128 and 256 in bf16 and f16; f32 has no f8_e4m3.
+// Against exact arithmetic on the same inputs: f32 2e-5, f16 2e-3, bf16 1.5e-2 of the largest value
+// of a row.
+void attend_decode(const attention_shape& shape, const decode_plan& plan, attention_types types,
                    std::int32_t multiprocessors, cudaStream_t stream);
 // Sequences first_sequence.. of the step, `tokens` query tokens in all or fewer; each of any
 // length, 1 too; scale > 0, block_size >= 8. Tensor cores (mma.sync) serve head_dim 64 and 128 in
 // bf16 and f16, other kernels f32 and every head_dim that is a multiple of 8 up to 256. A row's
-// bits depend on its position and its sequence's keys alone. Bounds: as attend_decode's.
+// bits depend on its position and its sequence's keys alone, and not on the pages' type. Bounds: as
+// attend_decode's.
 void attend_prefill(const attention_shape& shape, std::int32_t first_sequence, std::int32_t tokens,
-                    dtype type, cudaStream_t stream);
+                    attention_types types, cudaStream_t stream);
 
 // The same on Hopper's own instructions (attention_prefill_sm90.cu, built for sm_90a): only where
 // prefill_sm90_fits, on a device of compute capability 9.0. A row's bits depend on its position and
 // its sequence's keys alone. `shape.positions` is not read: a sequence's queries are its last ones.
-bool prefill_sm90_fits(const attention_shape& shape, dtype type);
+bool prefill_sm90_fits(const attention_shape& shape, attention_types types);
 void attend_prefill_sm90(const attention_shape& shape, std::int32_t first_sequence,
-                         std::int32_t tokens, dtype type, cudaStream_t stream);
+                         std::int32_t tokens, attention_types types, cudaStream_t stream);
 
 }  // namespace dinfer::kernels::cuda

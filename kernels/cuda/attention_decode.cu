@@ -15,23 +15,27 @@ decode_space decode_space_for(std::int32_t query_heads, std::int32_t kv_heads,
           static_cast<std::size_t>(blocks) * sizeof(std::int32_t)};
 }
 
-void attend_decode(const attention_shape& shape, const decode_plan& plan, dtype type,
+void attend_decode(const attention_shape& shape, const decode_plan& plan, attention_types types,
                    std::int32_t multiprocessors, cudaStream_t stream) {
   if (shape.decodes == 0) return;
-  if (shape.head_dim % 8 != 0 || shape.head_dim > 256) {
+  const int multiple = types.f8_pages() ? 16 : 8;
+  if (shape.head_dim % multiple != 0 || shape.head_dim > 256) {
     throw device_error(errc::internal, "attention: no kernel for heads of " +
                                            std::to_string(shape.head_dim) + " elements");
   }
-  switch (type) {
-    case dtype::f32:
-      return attend<decode_plain<float>>(shape, plan, multiprocessors, stream);
-    case dtype::bf16:
-      return attend_decode_bf16(shape, plan, multiprocessors, stream);
-    case dtype::f16:
-      return attend_decode_f16(shape, plan, multiprocessors, stream);
-    default:
-      throw device_error(errc::internal, "attention: no kernel for this element type");
+  const bool f8 = types.f8_pages(), same = types.pages == types.activations;
+  if (types.activations == dtype::bf16 && (f8 || same)) {
+    const auto run = f8 ? attend_decode_bf16_f8 : attend_decode_bf16;
+    return run(shape, plan, multiprocessors, stream);
   }
+  if (types.activations == dtype::f16 && (f8 || same)) {
+    const auto run = f8 ? attend_decode_f16_f8 : attend_decode_f16;
+    return run(shape, plan, multiprocessors, stream);
+  }
+  if (types.activations == dtype::f32 && same) {
+    return attend<decode_plain<float, float>>(shape, plan, multiprocessors, stream);
+  }
+  throw device_error(errc::internal, "attention: no kernel for these element types");
 }
 
 }  // namespace dinfer::kernels::cuda

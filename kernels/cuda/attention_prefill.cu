@@ -190,10 +190,10 @@ __device__ __forceinline__ void store(const attention_shape& shape, const query_
   }
 }
 
-template <class T, int HeadDim, int Blocks>
+template <class T, int HeadDim, int Blocks, class Stored>
 __global__ __launch_bounds__(threads, 2) void prefill(const __grid_constant__ attention_shape shape,
                                                       std::int32_t first_sequence, float scale) {
-  using L = layout<HeadDim, Blocks>;
+  using L = layout<HeadDim, Blocks, Stored>;
   DINFER_SHARED(unsigned char, shared);
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int warp = __shfl_sync(whole_warp, static_cast<int>(threadIdx.x) / 32, 0);  // uniform
@@ -220,12 +220,16 @@ __global__ __launch_bounds__(threads, 2) void prefill(const __grid_constant__ at
   for (std::int32_t key = kept.begin; key < kept.end; key += tile_keys) {
     copy_async_wait<0>();
     __syncthreads();  // the tile is there, and the one before it is read
+    if constexpr (L::narrow) {
+      widen_tile<L, T>(shared);
+      __syncthreads();
+    }
     const int query_at = queries + (across & ~L::stage_bytes);
     if (L::kept > 1 && key == kept.begin) {
 #pragma unroll
       for (int i = 0; i < L::kept; ++i) read_queries<L>(q[i], shared, query_at, i);
     }
-    loader.to ^= L::stage_bytes;
+    loader.to ^= L::flip;
     if (key + tile_keys < kept.end) {
       loader.load(shape, kept, key + tile_keys, shared);
       copy_async_commit();
@@ -245,14 +249,14 @@ __global__ __launch_bounds__(threads, 2) void prefill(const __grid_constant__ at
       rescale_sums(sums, total, rescale);
       add_values<T, L>(sums, p, shared, across + L::tile_bytes);
     }
-    across ^= L::stage_bytes;
-    along ^= L::stage_bytes;
+    across ^= L::flip;
+    along ^= L::flip;
   }
   __syncwarp();
   store<T, L>(shape, kept.tile, sums, total, warp * L::warp_rows, shared + queries);
 }
 
-template <class T, int HeadDim>
+template <class T, int HeadDim, class Stored>
 void launch_prefill(const attention_shape& shape, std::int32_t first_sequence, std::int32_t tokens,
                     cudaStream_t stream) {
   // Small tiles, with the same bits, where large ones would leave multiprocessors idle.
@@ -262,30 +266,31 @@ void launch_prefill(const attention_shape& shape, std::int32_t first_sequence, s
   const dim3 grid(tile_blocks(shape, first_sequence, tokens, rows));
   const float scale = exponent_scale(shape);
   if (large) {
-    launch(prefill<T, HeadDim, 2>, grid, dim3(threads), shared_bytes<layout<HeadDim, 2>>, stream,
-           shape, first_sequence, scale);
+    launch(prefill<T, HeadDim, 2, Stored>, grid, dim3(threads),
+           shared_bytes<layout<HeadDim, 2, Stored>>, stream, shape, first_sequence, scale);
   } else {
-    launch(prefill<T, HeadDim, 1>, grid, dim3(threads), shared_bytes<layout<HeadDim, 1>>, stream,
-           shape, first_sequence, scale);
+    launch(prefill<T, HeadDim, 1, Stored>, grid, dim3(threads),
+           shared_bytes<layout<HeadDim, 1, Stored>>, stream, shape, first_sequence, scale);
   }
 }
 
 }  // namespace
 
 void attend_prefill(const attention_shape& shape, std::int32_t first_sequence, std::int32_t tokens,
-                    dtype type, cudaStream_t stream) {
+                    attention_types types, cudaStream_t stream) {
   if (tokens == 0 || first_sequence >= shape.sequences) return;
   const bool fast = shape.head_dim == 64 || shape.head_dim == 128;
-  if (type == dtype::f32 || !fast) {
-    return attend_prefill_generic(shape, first_sequence, tokens, type, stream);
+  if (types.activations == dtype::f32 || !fast) {
+    return attend_prefill_generic(shape, first_sequence, tokens, types, stream);
   }
-  with_type(type, [&](auto element) {
+  with_page_type(types, [&](auto element, auto stored) {
     using T = decltype(element);
+    using S = decltype(stored);
     if constexpr (sizeof(T) == 2) {
       if (shape.head_dim == 64) {
-        launch_prefill<T, 64>(shape, first_sequence, tokens, stream);
+        launch_prefill<T, 64, S>(shape, first_sequence, tokens, stream);
       } else {
-        launch_prefill<T, 128>(shape, first_sequence, tokens, stream);
+        launch_prefill<T, 128, S>(shape, first_sequence, tokens, stream);
       }
     }
   });

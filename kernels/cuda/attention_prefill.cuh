@@ -4,7 +4,8 @@
 // file alone.
 //
 // Rows have head_dim elements; their 16-byte pieces are stored at piece ^ (row % 8), so that
-// neither ldmatrix nor the copies have bank conflicts.
+// neither ldmatrix nor the copies have bank conflicts. 8-bit floats are copied ahead as they are,
+// and become such rows before they are read.
 #pragma once
 
 #include "kernels/cuda/attention_tiles.cuh"
@@ -16,15 +17,23 @@ inline constexpr int threads = 128;
 inline constexpr int tile_keys = 64;
 
 // Tiles of 64 * Blocks rows: every warp has Blocks blocks of 16, the rows of an mma.
-template <int HeadDim, int Blocks>
+template <int HeadDim, int Blocks, class Stored>
 struct layout {
+  static constexpr int element_bytes = sizeof(Stored);  // of pages
+  static constexpr bool narrow = element_bytes == 1;
   static constexpr int rows = 64 * Blocks, warp_rows = 16 * Blocks;
   static constexpr int row_bytes = HeadDim * 2;
   static constexpr int pieces = row_bytes / 16;       // of a row
   static constexpr int pass_rows = threads / pieces;  // that the block copies at once
   static constexpr int tile_bytes = tile_keys * row_bytes;
   static constexpr int stage_bytes = 2 * tile_bytes;  // keys, then values; a power of two
-  static constexpr int queries_at = 2 * stage_bytes;
+  // What copies fill: the other stage, or beyond the only one tiles as they lie in pages.
+  static constexpr int page_row_bytes = HeadDim * element_bytes;
+  static constexpr int page_pieces = page_row_bytes / 16;
+  static constexpr int page_pass_rows = threads / page_pieces;
+  static constexpr int page_tile_bytes = tile_keys * page_row_bytes;
+  static constexpr int flip = narrow ? 0 : stage_bytes;  // from the stage that is read to the next
+  static constexpr int queries_at = stage_bytes + 2 * page_tile_bytes;
   static constexpr int notes_at = queries_at + rows * row_bytes;
   static constexpr int steps = HeadDim / 16;   // mma steps along head_dim
   static constexpr int columns = HeadDim / 8;  // of the sums, in mma tiles
@@ -85,34 +94,53 @@ struct key_loader {
   }
   __device__ __forceinline__ void load(const attention_shape& shape, const notes<L>& kept,
                                        std::int32_t first_key, unsigned char* shared) const {
-    const std::int64_t head_bytes = std::int64_t{shape.block_size} * L::row_bytes;
+    const std::int64_t head_bytes = std::int64_t{shape.block_size} * L::page_row_bytes;
     const std::int64_t to_values = shape.kv_heads * head_bytes;
     const std::int32_t key = first_key + static_cast<std::int32_t>(threadIdx.x % 8) * 8;
-    const unsigned char* const eight =
-        static_cast<const unsigned char*>(shape.pages) + page * shape.page_elements * 2 +
-        kept.tile.kv_head * head_bytes + (key & (shape.block_size - 1)) * L::row_bytes;
+    const unsigned char* const eight = static_cast<const unsigned char*>(shape.pages) +
+                                       page * shape.page_elements * L::element_bytes +
+                                       kept.tile.kv_head * head_bytes +
+                                       (key & (shape.block_size - 1)) * L::page_row_bytes;
     const std::int32_t at = to % L::stage_bytes;  // in the tile
-    const std::int32_t left = min(kept.end - first_key, tile_keys) * L::row_bytes - at;
+    const std::int32_t left = min(kept.end - first_key, tile_keys) * L::page_row_bytes - at;
 #pragma unroll
-    for (int pass = 0; pass < tile_keys / L::pass_rows; ++pass) {
-      const int first = pass * L::pass_rows;
-      const int lane = L::pass_rows == 8 ? pass : first / 8 + at / (8 * L::row_bytes);
+    for (int pass = 0; pass < tile_keys / L::page_pass_rows; ++pass) {
+      const int first = pass * L::page_pass_rows;
+      const int lane = L::page_pass_rows == 8 ? pass : first / 8 + at / (8 * L::page_row_bytes);
       const unsigned char* const keys =
           reinterpret_cast<const unsigned char*>(
               __shfl_sync(whole_warp, reinterpret_cast<unsigned long long>(eight), lane)) +
           from;
-      const bool valid = first * L::row_bytes < left;
-      copy_async_16(shared + to + first * L::row_bytes, keys, valid);
-      copy_async_16(shared + to + first * L::row_bytes + L::tile_bytes, keys + to_values, valid);
+      const bool valid = first * L::page_row_bytes < left;
+      unsigned char* const piece = shared + to + first * L::page_row_bytes;
+      copy_async_16(piece, keys, valid);
+      copy_async_16(piece + L::page_tile_bytes, keys + to_values, valid);
     }
   }
 };
 
 template <class L>
 __device__ __forceinline__ key_loader<L> make_loader() {
-  const int piece = static_cast<int>(threadIdx.x) % L::pieces;
-  const int row = static_cast<int>(threadIdx.x) / L::pieces;
-  return {row % 8 * L::row_bytes + piece * 16, row * L::row_bytes + (piece ^ row % 8) * 16};
+  const int piece = static_cast<int>(threadIdx.x) % L::page_pieces;
+  const int row = static_cast<int>(threadIdx.x) / L::page_pieces;
+  const int from = row % 8 * L::page_row_bytes + piece * 16;
+  if (L::narrow) return {from, L::stage_bytes + row * L::page_row_bytes + piece * 16};
+  return {from, row * L::row_bytes + (piece ^ row % 8) * 16};
+}
+
+// Keys and values that were copied as 8-bit floats, as T where they are read. By all threads.
+template <class L, class T>
+__device__ __forceinline__ void widen_tile(unsigned char* shared) {
+  const unsigned char* const from = shared + L::stage_bytes;
+#pragma unroll 4
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * tile_keys * L::page_pieces; i += threads) {
+    const int row = i / L::page_pieces, piece = i % L::page_pieces;  // values follow the keys
+    uint4 low, high;
+    widen_16<T>(*reinterpret_cast<const uint4*>(from + i * 16), low, high);
+    unsigned char* const to = shared + row * L::row_bytes;
+    *reinterpret_cast<uint4*>(to + (2 * piece ^ row % 8) * 16) = low;
+    *reinterpret_cast<uint4*>(to + ((2 * piece + 1) ^ row % 8) * 16) = high;
+  }
 }
 
 // Rows after the last repeat it; nothing is seen by them, and they are not stored.

@@ -4,7 +4,6 @@
 // time, by way of shared memory in f32. Row independence: as in attention_prefill.cu, and every
 // product is summed in the order of head_dim, every sum in the order of keys.
 #include "kernels/cuda/attention_tiles.cuh"
-#include "kernels/cuda/types.cuh"
 
 #include <cmath>
 
@@ -123,7 +122,7 @@ __device__ __forceinline__ void store(const attention_shape& shape, const query_
   }
 }
 
-template <class T>
+template <class T, class Stored>
 __global__ __launch_bounds__(threads) void prefill(const __grid_constant__ attention_shape shape,
                                                    std::int32_t first_sequence, float scale) {
   DINFER_SHARED(float, queries);
@@ -151,10 +150,10 @@ __global__ __launch_bounds__(threads) void prefill(const __grid_constant__ atten
   for (std::int32_t key = begin / tile_keys * tile_keys; key < end; key += tile_keys) {
     __syncthreads();  // the tile before is read
     for (int kind = 0; kind < 2; ++kind) {
-      load_rows<T>(kind == 0 ? keys : values, tile_keys, dim, [&](int at) -> const T* {
+      load_rows<Stored>(kind == 0 ? keys : values, tile_keys, dim, [&](int at) -> const Stored* {
         const std::int32_t k = key + at;
         if (k >= end) return nullptr;
-        return static_cast<const T*>(shape.pages) +
+        return static_cast<const Stored*>(shape.pages) +
                table[k >> shape.block_shift] * shape.page_elements +
                (kind * shape.kv_heads + tile.kv_head) * matrix +
                std::int64_t{k & (shape.block_size - 1)} * dim;
@@ -177,17 +176,17 @@ __global__ __launch_bounds__(threads) void prefill(const __grid_constant__ atten
 }  // namespace
 
 void attend_prefill_generic(const attention_shape& shape, std::int32_t first_sequence,
-                            std::int32_t tokens, dtype type, cudaStream_t stream) {
-  if (shape.head_dim % 8 != 0 || shape.head_dim > most_head_dim) {
+                            std::int32_t tokens, attention_types types, cudaStream_t stream) {
+  if (shape.head_dim % (types.f8_pages() ? 16 : 8) != 0 || shape.head_dim > most_head_dim) {
     throw device_error(errc::internal, "no attention kernel for this head_dim");
   }
   const dim3 grid(tile_blocks(shape, first_sequence, tokens, tile_rows));
   const std::size_t shared_bytes = static_cast<std::size_t>(tile_rows + 2 * tile_keys) *
                                    static_cast<std::size_t>(row_floats(shape.head_dim)) *
                                    sizeof(float);
-  with_type(type, [&](auto element) {
-    launch(prefill<decltype(element)>, grid, dim3(threads), shared_bytes, stream, shape,
-           first_sequence, exponent_scale(shape));
+  with_page_type(types, [&](auto element, auto stored) {
+    launch(prefill<decltype(element), decltype(stored)>, grid, dim3(threads), shared_bytes, stream,
+           shape, first_sequence, exponent_scale(shape));
   });
 }
 

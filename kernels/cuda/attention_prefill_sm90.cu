@@ -7,6 +7,9 @@
 // are f32; weights are rounded to T before they meet the values. Error against f32 attention,
 // relative to the row's largest value: bf16 1.5e-2, f16 2e-3.
 //
+// TMA cannot turn 8-bit floats into others. Where pages hold those, all four warps beside the
+// consumers copy them ahead, and write them as T where TMA would have put them.
+//
 // Key tiles begin at multiples of 128 keys and are taken in key order; for a row that sees none of
 // its keys a tile changes nothing. So a row's bits depend on its position and its keys alone.
 #include "kernels/cuda/attention.hpp"
@@ -52,6 +55,57 @@ __device__ __forceinline__ void produce(const attention_shape& a, const CUtensor
                  half * 64, 0, part * a.kv_heads + tile.kv_head, page, full + stage);
       }
     }
+  }
+}
+
+// By a warpgroup, of pages of 8-bit floats: every thread copies pieces, two matrices ahead, and
+// turns into T what it copied itself. Keys that no row sees are zeros.
+template <class T, int D>
+__device__ __forceinline__ void produce_widened(const attention_shape& a, const query_tile& tile,
+                                                const key_span& span, unsigned char* shared,
+                                                shared_barriers& barriers) {
+  using space = shared_space<D>;
+  using narrow = narrow_space<D>;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int piece = thread % narrow::pieces, first_own = thread / narrow::pieces;
+  const std::int32_t* table = a.block_table + a.table_rows[tile.sequence] * a.table_width;
+  const std::int64_t head_bytes = std::int64_t{a.block_size} * D;
+  const auto* pages = static_cast<const unsigned char*>(a.pages) + tile.kv_head * head_bytes;
+  unsigned char* const raw = shared + narrow::raw + thread * 16;
+  const int matrices = 2 * span.tiles;  // tile i's keys are 2 i, its values 2 i + 1
+  const auto bring = [&](int n) {
+    for (int pass = 0; n < matrices && pass < narrow::passes; ++pass) {
+      const int key = span.key_of(n / 2) + first_own + pass * narrow::pass_keys;
+      const bool seen = key >= span.first_key() && key <= span.last_position;
+      const std::int64_t page = seen ? table[key >> a.block_shift] : 0;
+      const auto* from = pages + page * a.page_elements + n % 2 * a.kv_heads * head_bytes +
+                         (key & (a.block_size - 1)) * D + piece * 16;
+      copy_async_16(raw + n % narrow::slots * narrow::matrix + pass * group_threads * 16, from,
+                    seen);
+    }
+    copy_async_commit();
+  };
+  for (int n = 0; n + 1 < narrow::slots; ++n) bring(n);
+  for (int n = 0; n < matrices; ++n) {
+    bring(n + narrow::slots - 1);
+    copy_async_wait<narrow::slots - 1>();
+    const int i = n / 2, stage = stage_of(i);
+    std::uint64_t* const full = n % 2 == 0 ? barriers.keys_full : barriers.values_full;
+    std::uint64_t* const empty = n % 2 == 0 ? barriers.keys_empty : barriers.values_empty;
+    if (i >= stages) barrier_wait(empty + stage, parity_of(i - stages));
+    const unsigned char* from = raw + n % narrow::slots * narrow::matrix;
+    unsigned char* const to = shared + (n % 2 == 0 ? space::keys : space::values) +
+                              stage * space::matrix + piece / 4 * space::key_half;
+#pragma unroll 2
+    for (int pass = 0; pass < narrow::passes; ++pass) {
+      const int row = first_own + pass * narrow::pass_keys, chunk = piece % 4 * 2;
+      uint4 low, high;
+      widen_16<T>(*reinterpret_cast<const uint4*>(from + pass * group_threads * 16), low, high);
+      *reinterpret_cast<uint4*>(to + swizzled(row, chunk)) = low;
+      *reinterpret_cast<uint4*>(to + swizzled(row, chunk + 1)) = high;
+    }
+    fence_async();
+    barrier_arrive(full + stage);
   }
 }
 
@@ -237,21 +291,22 @@ __device__ __forceinline__ void consume(const attention_shape& a, const query_ti
   store_results<T, D>(a, tile, first_row, thread, shared);
 }
 
-template <class T, int D>
+template <class T, int D, class Stored>
 __global__ void __launch_bounds__(block_threads, 1)
     prefill_sm90_kernel(const __grid_constant__ attention_shape a,
                         const __grid_constant__ CUtensorMap map, int first_sequence) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL) || defined(DINFER_CUDA_ON_CPU)
+  constexpr bool narrow = sizeof(Stored) < sizeof(T);
   DINFER_SHARED(unsigned char, shared);
   auto& barriers = *reinterpret_cast<shared_barriers*>(shared + shared_space<D>::barriers);
   query_tile tile;
   if (!find_tile(a, first_sequence, tile_rows, tile)) return;
   if (tile.context == 0) return store_zeros<T, D>(a, tile);
   if (threadIdx.x == 0) {
-    prefetch_map(&map);
+    if constexpr (!narrow) prefetch_map(&map);
     for (int i = 0; i < stages; ++i) {
-      barrier_init(barriers.keys_full + i, 1);
-      barrier_init(barriers.values_full + i, 1);
+      barrier_init(barriers.keys_full + i, narrow ? group_threads : 1);
+      barrier_init(barriers.values_full + i, narrow ? group_threads : 1);
       barrier_init(barriers.keys_empty + i, consumers * group_threads / 32);
       barrier_init(barriers.values_empty + i, consumers * group_threads / 32);
     }
@@ -260,39 +315,46 @@ __global__ void __launch_bounds__(block_threads, 1)
   __syncthreads();
   const key_span span(a, tile);
   if (threadIdx.x < group_threads) {
-    fewer_registers<40>();
-    if (threadIdx.x < 32) produce<D>(a, &map, tile, span, shared, barriers);
+    fewer_registers<narrow ? 56 : 40>();
+    if constexpr (narrow) produce_widened<T, D>(a, tile, span, shared, barriers);
+    else if (threadIdx.x < 32) produce<D>(a, &map, tile, span, shared, barriers);
   } else {
-    more_registers<232>();
+    more_registers<narrow ? 224 : 232>();
     consume<T, D>(a, tile, span, shared, barriers);
   }
 #endif
 }
 
-template <class T, int D>
+template <class T, int D, class Stored>
 void attend(const attention_shape& shape, std::int32_t first_sequence, std::int32_t tokens,
-            dtype type, cudaStream_t stream) {
-  launch(&prefill_sm90_kernel<T, D>, dim3(tile_blocks(shape, first_sequence, tokens, tile_rows)),
-         dim3(block_threads), shared_space<D>::bytes, stream, shape, page_map(shape, type),
-         first_sequence);
+            attention_types types, cudaStream_t stream) {
+  constexpr bool narrow = sizeof(Stored) < sizeof(T);
+  launch(&prefill_sm90_kernel<T, D, Stored>,
+         dim3(tile_blocks(shape, first_sequence, tokens, tile_rows)), dim3(block_threads),
+         narrow ? narrow_space<D>::bytes : shared_space<D>::bytes, stream, shape,
+         narrow ? CUtensorMap{} : page_map(shape, types.pages), first_sequence);
 }
 
 }  // namespace
 
-bool prefill_sm90_fits(const attention_shape& shape, dtype type) {
-  return (type == dtype::bf16 || type == dtype::f16) &&
+bool prefill_sm90_fits(const attention_shape& shape, attention_types types) {
+  return (types.activations == dtype::bf16 || types.activations == dtype::f16) &&
          (shape.head_dim == 64 || shape.head_dim == 128) && shape.block_size >= 16 &&
          key_tile % shape.block_size == 0 && shape.block_size == 1 << shape.block_shift &&
-         shape.scale > 0 && page_map_fits(shape);
+         shape.scale > 0 && (types.f8_pages() || page_map_fits(shape));
 }
 
 void attend_prefill_sm90(const attention_shape& shape, std::int32_t first_sequence,
-                         std::int32_t tokens, dtype type, cudaStream_t stream) {
+                         std::int32_t tokens, attention_types types, cudaStream_t stream) {
   if (tokens == 0 || first_sequence >= shape.sequences) return;
-  const bool wide = shape.head_dim == 128, brain = type == dtype::bf16;
-  const auto run = brain ? (wide ? &attend<bf16, 128> : &attend<bf16, 64>)
-                         : (wide ? &attend<f16, 128> : &attend<f16, 64>);
-  run(shape, first_sequence, tokens, type, stream);
+  with_page_type(types, [&](auto element, auto stored) {
+    using T = decltype(element);
+    using S = decltype(stored);
+    if constexpr (sizeof(T) == 2) {
+      const auto run = shape.head_dim == 128 ? &attend<T, 128, S> : &attend<T, 64, S>;
+      run(shape, first_sequence, tokens, types, stream);
+    }
+  });
 }
 
 }  // namespace dinfer::kernels::cuda

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/f8_words.cuh"
 #include "kernels/cuda/types.cuh"
 
 #include <cstdint>
@@ -131,8 +132,20 @@ inline unsigned tile_blocks(const attention_shape& shape, std::int32_t first_seq
              first_slot(tokens, most, tile_rows, shape.sequences - first_sequence));
 }
 
+// Calls fn(T{}, Stored{}) with the element types of activations and of pages.
+template <class Fn>
+void with_page_type(attention_types types, Fn&& fn) {
+  if (!types.f8_pages() && types.pages != types.activations) {
+    throw device_error(errc::internal, "attention: no kernel for these element types");
+  }
+  with_type(types.activations, [&](auto element) {
+    if (types.f8_pages()) fn(element, f8{});
+    else fn(element, element);
+  });
+}
+
 // attend_prefill for f32 and every head_dim, without tensor cores (attention_prefill_generic.cu).
 void attend_prefill_generic(const attention_shape& shape, std::int32_t first_sequence,
-                            std::int32_t tokens, dtype type, cudaStream_t stream);
+                            std::int32_t tokens, attention_types types, cudaStream_t stream);
 
 }  // namespace dinfer::kernels::cuda

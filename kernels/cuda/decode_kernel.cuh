@@ -22,6 +22,10 @@ void attend_decode_bf16(const attention_shape& shape, const decode_plan& plan,
                         std::int32_t multiprocessors, cudaStream_t stream);
 void attend_decode_f16(const attention_shape& shape, const decode_plan& plan,
                        std::int32_t multiprocessors, cudaStream_t stream);
+void attend_decode_bf16_f8(const attention_shape& shape, const decode_plan& plan,
+                           std::int32_t multiprocessors, cudaStream_t stream);
+void attend_decode_f16_f8(const attention_shape& shape, const decode_plan& plan,
+                          std::int32_t multiprocessors, cudaStream_t stream);
 
 // Sequences of context 0.
 template <class T>
@@ -121,7 +125,7 @@ void attend(const attention_shape& shape, const decode_plan& plan, std::int32_t 
   const int blocks = multiprocessors * std::clamp(resident, 1, Engine::blocks_per_multiprocessor);
   job.multiprocessors = multiprocessors;
   const auto page_bytes =
-      static_cast<std::uint64_t>(shape.page_elements) * sizeof(typename Engine::element);
+      static_cast<std::uint64_t>(shape.page_elements) * sizeof(typename Engine::stored);
   job.page_bytes = static_cast<std::uint32_t>(page_bytes);
   if (job.page_bytes != page_bytes) {
     throw device_error(errc::internal, "decode attention: a page of more than 4 GiB");
@@ -142,25 +146,25 @@ void attend(const attention_shape& shape, const decode_plan& plan, std::int32_t 
          stream, shape, job);
 }
 
-template <class T>
+template <class T, class Stored>
 void attend_halves(const attention_shape& shape, const decode_plan& plan,
                    std::int32_t multiprocessors, cudaStream_t stream) {
   switch (shape.head_dim) {
     case 64:
-      return attend<decode_mma<T, 64>>(shape, plan, multiprocessors, stream);
+      return attend<decode_mma<T, 64, Stored>>(shape, plan, multiprocessors, stream);
     case 80:
-      return attend<decode_mma<T, 80>>(shape, plan, multiprocessors, stream);
+      return attend<decode_mma<T, 80, Stored>>(shape, plan, multiprocessors, stream);
     case 96:
-      return attend<decode_mma<T, 96>>(shape, plan, multiprocessors, stream);
+      return attend<decode_mma<T, 96, Stored>>(shape, plan, multiprocessors, stream);
     case 128:
-      return attend<decode_mma<T, 128>>(shape, plan, multiprocessors, stream);
+      return attend<decode_mma<T, 128, Stored>>(shape, plan, multiprocessors, stream);
     case 256:
-      if (block_bytes<decode_mma<T, 256>>(shape, 2) > plan.shared_bytes) break;
-      return attend<decode_mma<T, 256>>(shape, plan, multiprocessors, stream);
+      if (block_bytes<decode_mma<T, 256, Stored>>(shape, 2) > plan.shared_bytes) break;
+      return attend<decode_mma<T, 256, Stored>>(shape, plan, multiprocessors, stream);
     default:
       break;
   }
-  attend<decode_plain<T>>(shape, plan, multiprocessors, stream);
+  attend<decode_plain<T, Stored>>(shape, plan, multiprocessors, stream);
 }
 
 }  // namespace dinfer::kernels::cuda

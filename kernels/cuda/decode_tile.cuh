@@ -20,6 +20,16 @@ struct fixed_rows {
   }
 };
 
+// The same for rows of which a lane reads 8 bytes: four rows' 32 bytes at one column fall into
+// different banks. `Count` is even.
+template <int Count>
+struct paired_rows {
+  static constexpr int count = Count;
+  static constexpr int stride = Count | 2;
+  __host__ __device__ explicit paired_rows(int /*count*/) {}
+  static __device__ __forceinline__ int at(int row, int piece) { return row * stride + piece; }
+};
+
 struct any_rows {
   int count, stride;
   __host__ __device__ explicit any_rows(int n) : count(n), stride(n | 1) {}
@@ -43,20 +53,23 @@ struct alignas(16) tile_note {
   std::int32_t pad[2];
 };
 
-// Engine: how a tile is computed (decode_mma.cuh, decode_plain.cuh).
+// Engine: how a tile is computed (decode_mma.cuh, decode_plain.cuh). It has rows of `stored`
+// elements of pages, and of queries of its `element`s.
 template <class Engine>
 struct decode_memory {
   using rows_type = typename Engine::rows_type;
 
-  rows_type rows;
+  rows_type rows;  // of keys and values
   unsigned char* base;
   int stages;
 
   __host__ __device__ decode_memory(unsigned char* shared, int head_dim, int ring_stages)
-      : rows(head_dim / Engine::piece_elements), base(shared), stages(ring_stages) {}
+      : rows(head_dim / Engine::stored_piece), base(shared), stages(ring_stages) {}
 
   __host__ __device__ int part_bytes() const { return Engine::tile_keys * rows.stride * 16; }
-  __host__ __device__ int query_bytes() const { return Engine::query_rows * rows.stride * 16; }
+  __host__ __device__ int query_bytes() const {
+    return Engine::query_rows * Engine::rows_of_queries(rows).stride * 16;
+  }
   __host__ __device__ int bytes() const {
     return stages * (2 * part_bytes() + query_bytes()) + peak_bytes + scratch_bytes +
            stages * static_cast<int>(sizeof(tile_note));
@@ -82,6 +95,7 @@ struct decode_memory {
 template <class Engine>
 struct tile_feed {
   using T = typename Engine::element;
+  using stored = typename Engine::stored;
 
   decode_walk<Engine::tile_shift> walk;
   int query_slot = 0;
@@ -99,7 +113,7 @@ struct tile_feed {
   __device__ __forceinline__ void copy_tile(const attention_shape& shape, const decode_job& job,
                                             const decode_memory<Engine>& memory, int stage) const {
     const unsigned first = static_cast<unsigned>(walk.tile) * Engine::tile_keys;
-    const unsigned row_bytes = static_cast<unsigned>(shape.head_dim) * sizeof(T);
+    const unsigned row_bytes = static_cast<unsigned>(shape.head_dim) * sizeof(stored);
     const unsigned head_bytes = static_cast<unsigned>(shape.block_size) * row_bytes;
     const char* head = static_cast<const char*>(shape.pages) +
                        std::int64_t{head_bytes} * job.bundles.kv_head[walk.bundle];
@@ -133,15 +147,16 @@ struct tile_feed {
     const T* from = static_cast<const T*>(shape.qkv) + walk.sequence * shape.qkv_columns +
                     std::int64_t{first} * shape.head_dim;
     unsigned char* const to = memory.queries(query_slot);
-    const int pieces = Engine::query_rows * memory.rows.count;
+    const auto rows = Engine::rows_of_queries(memory.rows);
+    constexpr int piece_elements = 16 / sizeof(T);
+    const int pieces = Engine::query_rows * rows.count;
     for (int round = 0; round < (pieces + decode_threads - 1) / decode_threads; ++round) {
       const int i = static_cast<int>(threadIdx.x) + round * decode_threads;
       if (i >= pieces) break;
-      const int row = i / memory.rows.count, piece = i % memory.rows.count;
+      const int row = i / rows.count, piece = i % rows.count;
       const bool valid = row < heads;
-      copy_async_16(to + memory.rows.at(row, piece) * 16,
-                    from + (valid ? row * shape.head_dim + piece * Engine::piece_elements : 0),
-                    valid);
+      copy_async_16(to + rows.at(row, piece) * 16,
+                    from + (valid ? row * shape.head_dim + piece * piece_elements : 0), valid);
     }
   }
 

@@ -11,10 +11,9 @@
 // + 1, 2t + 8 and 2t + 9 of step s.
 #include "kernels/cuda/gemm_fp8.hpp"
 
+#include "kernels/cuda/f8_words.cuh"
 #include "kernels/cuda/overlap.cuh"
 #include "kernels/cuda/ptx.cuh"
-
-#include <cuda_fp8.h>
 
 namespace dinfer::kernels::cuda {
 
@@ -78,13 +77,6 @@ struct x_part {
     }
   }
 };
-
-// Two of four bytes as f16.
-__device__ __forceinline__ std::uint32_t two_halves(std::uint32_t four, int shift) {
-  const auto two = static_cast<__nv_fp8x2_storage_t>(four >> shift);
-  const __half2_raw halves = __nv_cvt_fp8x2_to_halfraw2(two, __NV_E4M3);
-  return static_cast<std::uint32_t>(halves.x) | static_cast<std::uint32_t>(halves.y) << 16;
-}
 
 template <int Eights>
 __device__ __forceinline__ void multiply(float (&sum)[Eights][4], const w_part& w,

@@ -274,7 +274,7 @@ void cuda_ops::linear(const linear_args& args) {
 }
 
 void cuda_ops::rope_store(const rope_store_args& args) {
-  DINFER_ASSERT(args.qkv.type == activation_ && args.pages.type == activation_);
+  DINFER_ASSERT(args.qkv.type == activation_);
   cuda::rope_store(args, stream_);
 }
 
@@ -282,14 +282,15 @@ void cuda_ops::rope_store(const rope_store_args& args) {
 // know of each other: then one kernel has them all.
 void cuda_ops::attention(const attention_args& args) {
   const attention_shape shape = shape_of(args);
+  const attention_types types(activation_, args.pages.type);
   const std::int32_t decodes = exact_ ? 0 : shape.decodes;
-  if (decodes > 0) attend_decode(shape, decode_plan_, activation_, multiprocessors_, stream_);
+  if (decodes > 0) attend_decode(shape, decode_plan_, types, multiprocessors_, stream_);
   const std::int32_t others = shape.tokens - decodes;
   if (others == 0) return;
-  if (!exact_ && hopper_ && prefill_sm90_fits(shape, activation_)) {
-    attend_prefill_sm90(shape, decodes, others, activation_, stream_);
+  if (!exact_ && hopper_ && prefill_sm90_fits(shape, types)) {
+    attend_prefill_sm90(shape, decodes, others, types, stream_);
   } else {
-    attend_prefill(shape, decodes, others, activation_, stream_);
+    attend_prefill(shape, decodes, others, types, stream_);
   }
 }
 

@@ -38,6 +38,18 @@ struct shared_space {
   static constexpr int bytes = barriers + static_cast<int>(sizeof(shared_barriers));
 };
 
+// Behind these, where pages hold 8-bit floats: matrices on their way, by turns keys and values,
+// [key][D] as in pages.
+template <int D>
+struct narrow_space {
+  static constexpr int slots = 3;
+  static constexpr int pieces = D / 16;  // of 16 bytes, of a key
+  static constexpr int pass_keys = group_threads / pieces, passes = key_tile / pass_keys;
+  static constexpr int matrix = key_tile * D;
+  static constexpr int raw = (shared_space<D>::bytes + 15) / 16 * 16;
+  static constexpr int bytes = raw + slots * matrix;
+};
+
 // Numbers that all lanes share; the compiler believes it after a shuffle.
 __device__ __forceinline__ int warp_uniform(int v) { return __shfl_sync(whole_warp, v, 0); }
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // rope_store: one block a token. Its cosines and sines are computed once, into shared memory; then
 // a thread turns `Width` pairs of one head at a time, or copies a head's rest.
+#include "kernels/cuda/f8_words.cuh"
 #include "kernels/cuda/pointwise.hpp"
 #include "kernels/cuda/rows.cuh"
+
+#include <type_traits>
 
 namespace dinfer::kernels::cuda {
 
@@ -26,6 +29,19 @@ template <class T, int Width>
 struct alignas(Width * sizeof(T)) piece {
   T v[Width];
 };
+
+// As pages hold it.
+template <class Stored, class T, int Width>
+__device__ __forceinline__ piece<Stored, Width> stored_as(const piece<T, Width>& from) {
+  if constexpr (std::is_same_v<Stored, T>) {
+    return from;
+  } else {
+    piece<Stored, Width> to;
+#pragma unroll
+    for (int e = 0; e < Width; ++e) to.v[e] = to_f8(to_float(from.v[e]));
+    return to;
+  }
+}
 
 // Where position `position` of token t's sequence lies in key head 0: elements from s.pages.
 __device__ __forceinline__ std::int64_t line_of(const rope_shape& s, std::int64_t t,
@@ -80,13 +96,15 @@ struct head_task {
       turn(x.v[e], second, cosines[angle], sines[angle]);
     }
   }
-  __device__ __forceinline__ void store(const rope_shape& s, T* to) const {
-    *reinterpret_cast<part*>(to) = x;
-    if (paired) *reinterpret_cast<part*>(to + s.rotary / 2) = y;
+  template <class Stored>
+  __device__ __forceinline__ void store(const rope_shape& s, Stored* to) const {
+    using to_part = piece<Stored, Width>;
+    *reinterpret_cast<to_part*>(to) = stored_as<Stored>(x);
+    if (paired) *reinterpret_cast<to_part*>(to + s.rotary / 2) = stored_as<Stored>(y);
   }
 };
 
-template <class T, int Width, bool Half>
+template <class T, class Stored, int Width, bool Half>
 __global__ void __launch_bounds__(512) rope_store_kernel(rope_shape s) {
   using task = head_task<T, Width, Half>;
   DINFER_SHARED(float, cosines);  // [rotary / 2], and the sines after them
@@ -96,7 +114,7 @@ __global__ void __launch_bounds__(512) rope_store_kernel(rope_shape s) {
   const int tasks = heads * task::of_head(s);
   T* row = static_cast<T*>(s.qkv) + t * heads * s.head_dim;
   const std::int32_t position = s.positions[t];
-  T* lines = static_cast<T*>(s.pages) + line_of(s, t, position);
+  Stored* lines = static_cast<Stored*>(s.pages) + line_of(s, t, position);
   // There is a task for every thread but for some of the last warp; its data comes meanwhile.
   const int first = static_cast<int>(threadIdx.x) < tasks ? static_cast<int>(threadIdx.x) : 0;
   task own(s, row, first);
@@ -119,30 +137,32 @@ __global__ void __launch_bounds__(512) rope_store_kernel(rope_shape s) {
   }
 }
 
-template <class T, int Width, bool Half>
+template <class T, class Stored, int Width, bool Half>
 void launch_rope(const rope_shape& s, std::int32_t tokens, cudaStream_t stream) {
   const int turning = Half ? s.rotary / 2 / Width : 0;
   const std::int64_t tasks =
       std::int64_t{s.query_heads + 2 * s.kv_heads} * (s.head_dim / Width - turning);
   const std::int64_t threads = tasks < 512 ? divide_up(tasks, 32) * 32 : 512;
-  launch(rope_store_kernel<T, Width, Half>, dim3(static_cast<unsigned>(tokens)),
+  launch(rope_store_kernel<T, Stored, Width, Half>, dim3(static_cast<unsigned>(tokens)),
          dim3(static_cast<unsigned>(threads)), static_cast<std::size_t>(s.rotary) * sizeof(float),
          stream, s);
 }
 
 // 16 bytes at a time where heads and what turns of them allow, else as little as can be.
-template <class T>
+template <class T, class Stored>
 void launch_rope(const rope_shape& s, rope_style style, std::int32_t tokens, cudaStream_t stream) {
   constexpr int wide = pack<T>::count;
   const bool aligned = s.head_dim % wide == 0 &&
                        reinterpret_cast<std::uintptr_t>(s.qkv) % 16 == 0 &&
                        reinterpret_cast<std::uintptr_t>(s.pages) % 16 == 0;
   if (style == rope_style::interleaved) {
-    if (aligned && s.rotary % wide == 0) return launch_rope<T, wide, false>(s, tokens, stream);
-    return launch_rope<T, 2, false>(s, tokens, stream);
+    if (aligned && s.rotary % wide == 0)
+      return launch_rope<T, Stored, wide, false>(s, tokens, stream);
+    return launch_rope<T, Stored, 2, false>(s, tokens, stream);
   }
-  if (aligned && s.rotary / 2 % wide == 0) return launch_rope<T, wide, true>(s, tokens, stream);
-  launch_rope<T, 1, true>(s, tokens, stream);
+  if (aligned && s.rotary / 2 % wide == 0)
+    return launch_rope<T, Stored, wide, true>(s, tokens, stream);
+  launch_rope<T, Stored, 1, true>(s, tokens, stream);
 }
 
 }  // namespace
@@ -165,15 +185,18 @@ void rope_store(const rope_store_args& args, cudaStream_t stream) {
   s.page_elements = pages.page_elements();
   s.block_size = pages.block_size;
   const bool neighbours = args.rope.style == rope_style::interleaved;
-  if (pages.type != args.qkv.type || pages.head_dim != s.head_dim || pages.kv_heads != s.kv_heads ||
-      pages.block_size <= 0 || s.rotary % 2 != 0 || s.rotary > s.head_dim ||
-      (neighbours && s.head_dim % 2 != 0)) {
+  const bool f8_pages = pages.type == dtype::f8_e4m3;
+  if ((pages.type != args.qkv.type && !f8_pages) || pages.head_dim != s.head_dim ||
+      pages.kv_heads != s.kv_heads || pages.block_size <= 0 || s.rotary % 2 != 0 ||
+      s.rotary > s.head_dim || (neighbours && s.head_dim % 2 != 0)) {
     throw device_error(errc::internal, "rope_store: these heads and pages do not fit together");
   }
-  with_type(pages.type, [&](auto zero) {
+  s.pages = static_cast<std::byte*>(pages.base) +
+            row_bytes(pages.type, args.layer * pages.layer_elements());
+  with_type(args.qkv.type, [&](auto zero) {
     using T = decltype(zero);
-    s.pages = static_cast<T*>(pages.base) + args.layer * pages.layer_elements();
-    launch_rope<T>(s, args.rope.style, batch.tokens, stream);
+    if (f8_pages) launch_rope<T, f8>(s, args.rope.style, batch.tokens, stream);
+    else launch_rope<T, T>(s, args.rope.style, batch.tokens, stream);
   });
 }
 

@@ -6,16 +6,13 @@
 // 1024-byte aligned, in which 16-byte chunk c of row r lies at chunk c ^ (r % 8).
 #pragma once
 
+#include "kernels/cuda/f8_words.cuh"
 #include "kernels/cuda/sm90.cuh"
-
-#include <cuda_fp8.h>
 
 #include <cstdint>
 #include <type_traits>
 
 namespace dinfer::kernels::cuda {
-
-using f8 = __nv_fp8_e4m3;
 
 // Byte offset of a 16-byte chunk in a swizzled tile.
 __host__ __device__ constexpr std::uint32_t swizzled(std::uint32_t row, std::uint32_t chunk) {

@@ -307,6 +307,9 @@ class checker {
                fmt::format("{} is no power of two; 16 or 32 fit", c_.cache.block_size));
     if (c_.cache.memory_bytes > 0 && c_.cache.fraction > 0)
       complain("cache.fraction", "memory is given too; give one of the two");
+    if (c_.cache.kv_cache_dtype == cache_dtype_choice::fp8 && lists("cpu:"))
+      complain("cache.kv_cache_dtype",
+               "\"fp8\" needs GPUs; CPUs keep keys and values in float32: \"auto\" fits");
     if (c_.cache.blocks == 1)
       complain("cache.blocks", "1 block holds no request; give 2 or more, or 0");
   }

@@ -90,6 +90,10 @@ kernels::dtype activation_type(const cluster_config& config) {
   return activation_type(config.model.dtype, on_cuda(config));
 }
 
+kernels::dtype page_type(cache_dtype_choice configured, kernels::dtype activation) {
+  return configured == cache_dtype_choice::fp8 ? kernels::dtype::f8_e4m3 : activation;
+}
+
 double memory_fraction(const cluster_config& config) {
   return config.cache.fraction > 0 ? config.cache.fraction : cuda_memory_fraction;
 }

@@ -33,12 +33,14 @@ std::uint32_t batched_tokens(const cluster_config& config);
 // rows become slower. Where only max_num_batched_tokens is configured, as that.
 std::uint32_t mixed_tokens(const cluster_config& config);
 
-// Of activations and KV pages: as configured; else f32 on CPUs and bf16 on GPUs.
+// Of activations: as configured; else f32 on CPUs and bf16 on GPUs.
 kernels::dtype activation_type(dtype_choice configured, bool cuda);
 kernels::dtype activation_type(const cluster_config& config);
 // What a device is asked for: the same, but on a CPU nothing unless float32 is configured. It then
 // rounds activations to bytes in products of quantised weights.
 std::optional<kernels::dtype> device_activation(dtype_choice configured, bool cuda);
+// Of keys and values in their pages, beside such activations.
+kernels::dtype page_type(cache_dtype_choice configured, kernels::dtype activation);
 
 // Of a GPU's memory, for everything: as configured, else 0.92.
 double memory_fraction(const cluster_config& config);

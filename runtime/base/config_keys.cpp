@@ -223,6 +223,10 @@ void add_cache(table& t) {
         "of a GPU's memory, for everything; 0: 0.92");
   t.add("blocks", "cache-blocks", "", number(DINFER_MEMBER(cache.blocks), 0, 1u << 31),
         "exact number of blocks; 0: from memory");
+  t.add("kv_cache_dtype", "kv-cache-dtype", "",
+        choice(DINFER_MEMBER(cache.kv_cache_dtype), {"auto", "fp8"}),
+        "type of keys and values: auto (as activations) or fp8, 8-bit floats: GPUs alone, half the "
+        "memory");
   t.add("prefix_caching", "enable-prefix-caching", "", boolean(DINFER_MEMBER(cache.prefix_caching)),
         "keep blocks of prompts for later requests");
 }

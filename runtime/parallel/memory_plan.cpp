@@ -106,6 +106,8 @@ device_rules rules_for(const cluster_config& config, const model_shape& shape,
   device_rules out;
   out.cuda = on_cuda(config);
   out.element_bytes = static_cast<std::uint32_t>(kernels::row_bytes(activation_type(config), 1));
+  out.page_bytes = static_cast<std::uint32_t>(
+      kernels::row_bytes(page_type(config.cache.kv_cache_dtype, activation_type(config)), 1));
   // A GPU holds weights in the type that it computes in, but for what it packs.
   if (out.cuda) out.matrix_bytes = out.element_bytes;
   else if (config.model.dequantize) out.matrix_bytes = sizeof(float);
@@ -182,7 +184,7 @@ step_memory planned_step_memory(const model_shape& shape, const rank_layout& lay
 std::uint64_t planned_block_bytes(const model_shape& shape, const rank_layout& layout,
                                   const device_rules& rules) {
   const std::int64_t vectors = 2 * layout.layers.size() * layout.kv_heads.size();
-  return product(vectors * shape.head_dim, std::int64_t{rules.block_size} * rules.element_bytes);
+  return product(vectors * shape.head_dim, std::int64_t{rules.block_size} * rules.page_bytes);
 }
 
 std::string size_text(std::uint64_t bytes) {

@@ -17,7 +17,8 @@ namespace dinfer::runtime {
 // How the devices of a plan hold and compute a model.
 struct device_rules {
   bool cuda = false;
-  std::uint32_t element_bytes = 4;  // of activations and KV pages
+  std::uint32_t element_bytes = 4;  // of activations
+  std::uint32_t page_bytes = 4;     // of an element of KV pages
   std::uint32_t matrix_bytes = 0;   // of an element of a weight; 0: as it is stored
   bool fp8 = false;                 // but one byte where a layer's matrix has it
   bool keeps_f8 = false;            // and where it is stored so, with a scale a row

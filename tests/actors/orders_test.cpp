@@ -167,6 +167,16 @@ TEST_CASE("what a host has comes through its words") {
   CHECK_FALSE(back.fp8);
 }
 
+TEST_CASE("a shard is told the type of its cache") {
+  auto config = two_nodes();
+  const auto plan = plan_of(1, 2);
+  const auto told = [&] { return options_of(order_of(plan, 1), config); };
+  REQUIRE(told());
+  CHECK(told()->kv_cache_dtype == cache_dtype_choice::automatic);
+  config.cache.kv_cache_dtype = cache_dtype_choice::fp8;
+  CHECK(told()->kv_cache_dtype == cache_dtype_choice::fp8);
+}
+
 TEST_CASE("the scheduler counts on what the smallest rank offers") {
   auto config = two_nodes();
   config.scheduler.max_num_seqs = 8;

@@ -7,12 +7,14 @@
 
 namespace dinfer::tests {
 
-// Of all tokens; [query heads * head_dim] each. `type`: of the device's activations and pages.
+// Of all tokens; [query heads * head_dim] each. `type`: of the device's activations, and of pages
+// where the CPU has them or they are no 8-bit floats.
 inline std::vector<float> attend(kernels::device& d, kernels::dtype type, const head_shape& w,
                                  const paged_step& s, std::int32_t decodes) {
   const std::int64_t tokens = s.tokens();
   const auto qkv = filled(d, type, s.qkv, tokens, w.qkv_columns());
-  const auto memory = filled(d, type, s.memory, s.memory.size());
+  const auto pages = d.traits().host_memory ? type : w.page_type();
+  const auto memory = filled(d, pages, s.memory, s.memory.size());
   const auto out = poisoned(d, type, tokens, w.out_columns());
   const auto positions = indices(d, s.positions), of = indices(d, s.token_sequence);
   const auto begin = indices(d, s.query_begin), context = indices(d, s.context);
@@ -41,7 +43,7 @@ inline std::vector<float> attend(kernels::device& d, kernels::dtype type, const 
   args.scale = w.scale();
   args.window = w.window;
   args.batch = &batch;
-  args.pages = {memory.data(), type, s.pages, s.layers, w.kv_heads(), w.block_size, w.head_dim};
+  args.pages = {memory.data(), pages, s.pages, s.layers, w.kv_heads(), w.block_size, w.head_dim};
   args.layer = s.layer;
   args.out = out;
   d.ops().attention(args);

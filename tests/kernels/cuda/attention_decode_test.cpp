@@ -13,7 +13,8 @@ std::vector<head_shape> shapes() {
   if (brief()) {
     return {{{3, 3}, 64, 32, 0, dtype::bf16},
             {{1, 5}, 128, 16, 100, dtype::f16},
-            {{2, 1}, 40, 16, 0, dtype::f16}};
+            {{2, 1}, 40, 16, 0, dtype::f16},
+            {{4, 4}, 128, 32, 0, dtype::bf16, true}};
   }
   return {
       {{4, 4, 4, 4, 4, 4, 4, 4}, 128, 32, 0, dtype::bf16},
@@ -26,6 +27,13 @@ std::vector<head_shape> shapes() {
       {{4, 4}, 80, 16, 0, dtype::bf16},
       {{7, 7}, 256, 32, 0, dtype::bf16},
       {{2, 1}, 40, 16, 0, dtype::f16},
+      {{4, 4, 4, 4, 4, 4, 4, 4}, 128, 32, 0, dtype::bf16, true},
+      {{3, 3, 3}, 64, 32, 0, dtype::bf16, true},
+      {{1, 5, 20}, 128, 64, 700, dtype::f16, true},
+      {{1, 1, 1, 1}, 96, 8, 0, dtype::f16, true},
+      {{4, 4}, 80, 16, 100, dtype::bf16, true},
+      {{7, 7}, 256, 32, 0, dtype::bf16, true},
+      {{2, 1}, 112, 16, 0, dtype::bf16, true},
   };
 }
 

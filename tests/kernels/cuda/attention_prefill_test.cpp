@@ -13,15 +13,28 @@ std::vector<head_shape> shapes() {
   if (brief()) {
     return {{{4, 4}, 128, 32, 0, dtype::bf16},
             {{3, 1}, 64, 8, 65, dtype::f16},
-            {{2, 2}, 64, 16, 0, dtype::f32}};
+            {{2, 2}, 64, 16, 0, dtype::f32},
+            {{4, 4}, 128, 32, 0, dtype::bf16, true}};
   }
   return {
-      {{4, 4}, 128, 32, 0, dtype::bf16},     {{8, 8, 8, 8}, 128, 16, 0, dtype::bf16},
-      {{16, 16}, 64, 16, 0, dtype::bf16},    {{3, 1}, 64, 8, 0, dtype::f16},
-      {{1, 5, 2}, 128, 64, 700, dtype::f16}, {{7, 7}, 64, 128, 100, dtype::bf16},
-      {{1, 1, 1}, 128, 16, 0, dtype::f16},   {{16}, 128, 256, 33, dtype::bf16},
-      {{2, 1}, 80, 16, 0, dtype::bf16},      {{4, 4}, 128, 16, 0, dtype::f32},
-      {{3, 3}, 64, 8, 65, dtype::f32},       {{2, 2}, 256, 32, 0, dtype::f16},
+      {{4, 4}, 128, 32, 0, dtype::bf16},
+      {{8, 8, 8, 8}, 128, 16, 0, dtype::bf16},
+      {{16, 16}, 64, 16, 0, dtype::bf16},
+      {{3, 1}, 64, 8, 0, dtype::f16},
+      {{1, 5, 2}, 128, 64, 700, dtype::f16},
+      {{7, 7}, 64, 128, 100, dtype::bf16},
+      {{1, 1, 1}, 128, 16, 0, dtype::f16},
+      {{16}, 128, 256, 33, dtype::bf16},
+      {{2, 1}, 80, 16, 0, dtype::bf16},
+      {{4, 4}, 128, 16, 0, dtype::f32},
+      {{3, 3}, 64, 8, 65, dtype::f32},
+      {{2, 2}, 256, 32, 0, dtype::f16},
+      {{4, 4}, 128, 32, 0, dtype::bf16, true},
+      {{3, 1}, 64, 16, 65, dtype::f16, true},
+      {{1, 5, 2}, 128, 64, 700, dtype::f16, true},
+      {{7, 7}, 64, 8, 0, dtype::bf16, true},
+      {{2, 1}, 80, 16, 0, dtype::bf16, true},
+      {{2, 2}, 64, 16, 0, dtype::f32, true},
   };
 }
 
@@ -81,5 +94,20 @@ TEST_CASE("prefill attention's bits depend neither on chunks nor on the batch", 
       }
       check_same(w.name() + " chunk " + std::to_string(chunk), all, right, w.out_columns());
     }
+  }
+}
+
+TEST_CASE("8-bit floats in pages give a prompt the bits that their numbers give", "[gpu]") {
+  auto random = seeded(75);
+  for (auto w : shapes()) {
+    if (!w.f8_pages) continue;
+    const auto a = make_prompt(w, 700, random), b = make_prompt(w, 90, random);
+    const paged_step step(w, {{&a, 650, 50}, {&b, 0, 90}, {&a, 0, 300}}, random);
+    const auto gpu = open_gpu(w.type);
+    if (!gpu) return;
+    reserve(*gpu, w);
+    const auto got = attend(*gpu, w.type, w, step, 0);
+    w.f8_pages = false;
+    check_same(w.name(), got, attend(*gpu, w.type, w, step, 0), w.out_columns());
   }
 }

@@ -17,6 +17,7 @@
 #pragma once
 
 #include "kernels/cpu/half.hpp"
+#include "tests/kernels/cuda/f8_table.hpp"
 #include "tests/kernels/support.hpp"
 
 #include <cstdio>
@@ -85,10 +86,15 @@ inline double bound_of(kernels::dtype type) {
   return type == kernels::dtype::f32 ? 2e-5 : type == kernels::dtype::bf16 ? 1.5e-2 : 2e-3;
 }
 
-// Floats to the bytes of `type` (f32, bf16 or f16), rounded to nearest even, and back.
+// Floats to the bytes of `type` (f32, bf16, f16 or f8_e4m3), rounded to nearest even, and back.
 inline std::vector<std::byte> encode(kernels::dtype type, std::span<const float> values) {
   const auto size = static_cast<std::size_t>(kernels::info(type).block_bytes);
   std::vector<std::byte> bytes(values.size() * size);
+  if (type == kernels::dtype::f8_e4m3) {
+    static const f8_table table;
+    for (std::size_t i = 0; i < values.size(); ++i) bytes[i] = std::byte{table.code(values[i])};
+    return bytes;
+  }
   for (std::size_t i = 0; i < values.size(); ++i) {
     const std::uint16_t h = type == kernels::dtype::bf16 ? kernels::cpu::to_bf16(values[i])
                                                          : kernels::cpu::to_f16(values[i]);

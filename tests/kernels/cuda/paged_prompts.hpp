@@ -14,7 +14,9 @@ struct head_shape {
   std::vector<std::int32_t> groups{4, 4};  // query heads of each KV head
   std::int32_t head_dim = 64, block_size = 16, window = 0;
   kernels::dtype type = kernels::dtype::bf16;
+  bool f8_pages = false;  // 8-bit floats in pages
 
+  kernels::dtype page_type() const { return f8_pages ? kernels::dtype::f8_e4m3 : type; }
   std::int32_t kv_heads() const { return static_cast<std::int32_t>(groups.size()); }
   std::int32_t query_heads() const { return std::accumulate(groups.begin(), groups.end(), 0); }
   std::int64_t out_columns() const { return std::int64_t{query_heads()} * head_dim; }
@@ -25,26 +27,31 @@ struct head_shape {
   std::string name() const {
     return std::string(kernels::info(type).name) + " heads " + std::to_string(query_heads()) +
            " KV heads " + std::to_string(kv_heads()) + " dim " + std::to_string(head_dim) +
-           " block " + std::to_string(block_size) + " window " + std::to_string(window);
+           " block " + std::to_string(block_size) + " window " + std::to_string(window) +
+           (f8_pages ? " f8 pages" : "");
   }
 };
 
-// `length` tokens; numbers that bf16 and f16 hold exactly, so that every type computes the same.
+// `length` tokens; numbers that bf16 and f16, and pages of 8-bit floats, hold exactly, so that
+// every type computes the same.
 struct prompt {
   std::int32_t length = 0;
   std::vector<float> queries, keys, values;  // [length, heads, head_dim]
 };
 
 inline prompt make_prompt(const head_shape& w, std::int32_t length, random_numbers& random) {
-  const auto numbers = [&](std::int64_t n) {
+  const auto numbers = [&](std::int64_t n, bool f8) {
     std::vector<float> v(static_cast<std::size_t>(n));
-    for (auto& x : v) x = static_cast<float>(random.below(255) - 127) / 64;
+    for (auto& x : v) {
+      x = f8 ? std::ldexp(static_cast<float>(random.below(31) - 15), -3 - random.below(5))
+             : static_cast<float>(random.below(255) - 127) / 64;
+    }
     return v;
   };
   const std::int64_t kv = std::int64_t{length} * w.kv_heads() * w.head_dim;
-  auto queries = numbers(length * w.out_columns());
-  auto keys = numbers(kv);
-  return {length, std::move(queries), std::move(keys), numbers(kv)};
+  auto queries = numbers(length * w.out_columns(), false);
+  auto keys = numbers(kv, w.f8_pages);
+  return {length, std::move(queries), std::move(keys), numbers(kv, w.f8_pages)};
 }
 
 // Tokens first .. first + count of a prompt. No prompt: padding.

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "kernels/cuda/attention.hpp"
-#include "kernels/cuda/types.cuh"
+#include "kernels/cuda/f8_words.cuh"
 
 #include <algorithm>
 #include <cmath>
@@ -30,13 +30,17 @@ struct prefill_case {
 
 template <class T>
 inline constexpr kernels::dtype dtype_of =
-    std::is_same_v<T, __half> ? kernels::dtype::f16 : kernels::dtype::bf16;
+    std::is_same_v<T, __half>              ? kernels::dtype::f16
+    : std::is_same_v<T, kernels::cuda::f8> ? kernels::dtype::f8_e4m3
+                                           : kernels::dtype::bf16;
 
 inline float float_of(__nv_bfloat16 v) { return __bfloat162float(v); }
 inline float float_of(__half v) { return __half2float(v); }
+inline float float_of(kernels::cuda::f8 v) { return kernels::cuda::to_float(v); }
 template <class T>
 T rounded_to(float v) {
   if constexpr (std::is_same_v<T, __half>) return __float2half(v);
+  else if constexpr (std::is_same_v<T, kernels::cuda::f8>) return kernels::cuda::to_f8(v);
   else return __float2bfloat16(v);
 }
 
@@ -55,11 +59,12 @@ T made_value(std::uint64_t seed, made what, int name, int position, int head, in
   return rounded_to<T>(what == made::query ? 4 * v : v);
 }
 
-template <class T>
+template <class T, class Stored = T>
 struct prefill_step {
   prefill_case of;
   std::uint64_t seed = 0;
-  std::vector<T> qkv, pages, out;
+  std::vector<T> qkv, out;
+  std::vector<Stored> pages;
   std::vector<std::int32_t> query_begin{0}, context, table_rows, table;
   kernels::cuda::attention_shape shape;  // with pointers to the vectors above
   int tokens = 0, skipped_tokens = 0, query_heads = 0;
@@ -76,7 +81,8 @@ struct prefill_step {
     table.assign(static_cast<std::size_t>(rows * shape.table_width), nowhere);
     for (int s = 0; s < rows; ++s) table_rows.push_back(rows - 1 - s);
     const T nan = rounded_to<T>(std::numeric_limits<float>::quiet_NaN());
-    pages.assign(static_cast<std::size_t>(shape.page_count * shape.page_elements), nan);
+    pages.assign(static_cast<std::size_t>(shape.page_count * shape.page_elements),
+                 rounded_to<Stored>(std::numeric_limits<float>::quiet_NaN()));
     qkv.assign(static_cast<std::size_t>(tokens * shape.qkv_columns), nan);
     out.assign(static_cast<std::size_t>(tokens * query_heads * of.head_dim), nan);
     for (int s = 0; s < rows; ++s) {
@@ -136,7 +142,9 @@ struct prefill_step {
 
  private:
   float value(made what, int name, int position, int head, int column) const {
-    return float_of(made_value<T>(seed, what, name, position, head, column));
+    if (what == made::query)
+      return float_of(made_value<T>(seed, what, name, position, head, column));
+    return float_of(made_value<Stored>(seed, what, name, position, head, column));
   }
   int first_seen(const prefill_sequence& s) const {
     return of.window > 0 ? std::max(0, s.context - s.queries - of.window + 1) : 0;
@@ -184,12 +192,12 @@ struct prefill_step {
   }
   void fill_keys(int name, int position, std::int32_t page) {
     for (int c = 0; c < 2 * shape.kv_heads; ++c) {
-      T* to = pages.data() + shape.page_elements / 2 + page * shape.page_elements +
-              (std::int64_t{c} * of.block_size + position % of.block_size) * of.head_dim;
+      Stored* to = pages.data() + shape.page_elements / 2 + page * shape.page_elements +
+                   (std::int64_t{c} * of.block_size + position % of.block_size) * of.head_dim;
       const bool is_key = c < shape.kv_heads;
       for (int i = 0; i < of.head_dim; ++i)
-        to[i] = made_value<T>(seed, is_key ? made::key : made::value, name, position,
-                              c % shape.kv_heads, i);
+        to[i] = made_value<Stored>(seed, is_key ? made::key : made::value, name, position,
+                                   c % shape.kv_heads, i);
     }
   }
   void fill_query(int s, int query) {

@@ -3,6 +3,7 @@
 // padding, and that neither the batch nor the number of blocks changes a bit.
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/types.cuh"
+#include "tests/kernels/cuda/f8_table.hpp"
 #include "tests/support/catch.hpp"
 
 #include <algorithm>
@@ -27,7 +28,9 @@ struct problem {
   std::vector<int> contexts{100};
   double loudness = 1;  // of queries
   std::size_t shared_bytes = 227 * 1024;
+  bool f8_pages = false;  // 8-bit floats in pages
 
+  dtype page_type() const { return f8_pages ? dtype::f8_e4m3 : type; }
   int query_heads() const {
     int n = 0;
     for (int g : groups) n += g;
@@ -38,6 +41,11 @@ struct problem {
 float to_type(float v, dtype type) {
   if (type == dtype::bf16) return to_float(from_float<bf16>(v));
   return type == dtype::f16 ? to_float(from_float<f16>(v)) : v;
+}
+
+const f8_table& f8s() {
+  static const f8_table table;
+  return table;
 }
 
 // Elements of `type` in 16-byte aligned memory of their own, all NaN at first.
@@ -53,9 +61,11 @@ class elements {
     if (type_ == dtype::f32) at<float>()[i] = v;
     if (type_ == dtype::bf16) at<bf16>()[i] = from_float<bf16>(v);
     if (type_ == dtype::f16) at<f16>()[i] = from_float<f16>(v);
+    if (type_ == dtype::f8_e4m3) at<std::uint8_t>()[i] = f8s().code(v);
   }
   float value(std::int64_t i) const {
     if (type_ == dtype::f32) return at<float>()[i];
+    if (type_ == dtype::f8_e4m3) return f8s().value(at<std::uint8_t>()[i]);
     return type_ == dtype::bf16 ? to_float(at<bf16>()[i]) : to_float(at<f16>()[i]);
   }
 
@@ -100,7 +110,7 @@ struct world {
   world(const problem& problem, std::uint64_t seed)
       : p(problem),
         qkv(p.type, static_cast<int>(p.contexts.size()) * columns_of(p)),
-        pages(p.type, (blocks_of(p) + 1) * page_of(p)),
+        pages(p.page_type(), (blocks_of(p) + 1) * page_of(p)),
         qkv_columns(columns_of(p)),
         page_elements(page_of(p)) {
     std::mt19937_64 random(seed);
@@ -157,8 +167,9 @@ struct world {
     s.out = out.data();
     s.qkv_columns = qkv_columns;
     s.kv_heads = static_cast<int>(p.groups.size());
-    s.pages = static_cast<const char*>(pages.data()) +
-              layer * 2 * s.kv_heads * p.block_size * p.head_dim * width;
+    s.pages = static_cast<const char*>(pages.data()) + layer * 2 * s.kv_heads * p.block_size *
+                                                           p.head_dim *
+                                                           kernels::info(p.page_type()).block_bytes;
     s.page_elements = page_elements;
     s.query_heads = p.query_heads();
     s.head_dim = p.head_dim;
@@ -179,7 +190,7 @@ struct world {
                                std::numeric_limits<float>::quiet_NaN());
     std::vector<std::int32_t> tickets(space.ticket_bytes / 4);
     attend_decode(s, {p.chunk, partial.data(), partial.size() * 4, tickets.data(), p.shared_bytes},
-                  p.type, multiprocessors, nullptr);
+                  {p.type, p.page_type()}, multiprocessors, nullptr);
     CHECK(std::count(tickets.begin(), tickets.end(), 0) == std::ssize(tickets));
     std::vector<float> values(at(out.size()));
     for (std::int64_t i = 0; i < out.size(); ++i) values[at(i)] = out.value(i);
@@ -236,9 +247,9 @@ double error_of(const world& w, const std::vector<float>& out, int sequence) {
 }
 
 std::string name_of(const problem& p) {
-  std::string s = std::string(kernels::info(p.type).name) + " dim " + std::to_string(p.head_dim) +
-                  " block " + std::to_string(p.block_size) + " window " + std::to_string(p.window) +
-                  " groups";
+  std::string s = std::string(kernels::info(p.type).name) + (p.f8_pages ? " f8" : "") + " dim " +
+                  std::to_string(p.head_dim) + " block " + std::to_string(p.block_size) +
+                  " window " + std::to_string(p.window) + " groups";
   for (int g : p.groups) s += " " + std::to_string(g);
   s += " contexts";
   for (int c : p.contexts) s += " " + std::to_string(c);
@@ -269,6 +280,31 @@ TEST_CASE("emulated decode attention keeps to plain arithmetic in every head siz
       check(p, 2, seed++);
     }
   }
+}
+
+TEST_CASE("emulated decode attention keeps to plain arithmetic over 8-bit floats") {
+  std::uint64_t seed = 40;
+  for (const auto type : {dtype::bf16, dtype::f16}) {
+    for (const int head_dim : {16, 48, 64, 80, 96, 112, 128, 256}) {
+      problem p;
+      p.type = type;
+      p.f8_pages = true;
+      p.head_dim = head_dim;
+      p.contexts = {70, 1, 300, 33, 129};
+      check(p, 2, seed++);
+    }
+  }
+  problem many;
+  many.f8_pages = true;
+  many.groups = {35, 1, 0, 9};
+  many.block_size = 8;
+  many.window = 100;
+  many.contexts = {0, 500, 9, 0, 128, 257};
+  check(many, 3, seed);
+  many.shared_bytes = 99 * 1024;
+  many.head_dim = 256;
+  many.groups = {5};
+  check(many, 2, seed);
 }
 
 TEST_CASE("emulated decode attention takes groups and blocks of any size") {
@@ -336,10 +372,11 @@ TEST_CASE("emulated decode attention survives scores far apart") {
 
 // Each sequence alone, on other numbers of blocks, and with too little merge space for its groups.
 TEST_CASE("emulated decode attention gives a sequence the same bits in any company") {
-  for (const auto type : {dtype::f32, dtype::bf16, dtype::f16}) {
+  for (const auto type : {dtype::f32, dtype::bf16, dtype::f16, dtype::f8_e4m3}) {
     for (const int window : {0, 400}) {
       problem p;
-      p.type = type;
+      p.f8_pages = type == dtype::f8_e4m3;
+      p.type = p.f8_pages ? dtype::bf16 : type;
       p.head_dim = 64;
       p.window = window;
       p.chunk = 64;
@@ -376,6 +413,10 @@ TEST_CASE("emulated decode attention merges long sequences") {
   check(p, 8, 500);
   p.window = 4130;
   check(p, 8, 501);
+  p.f8_pages = true;
+  p.chunk = 128;
+  p.window = 0;
+  check(p, 8, 502);
 }
 
 // More sequences than threads.

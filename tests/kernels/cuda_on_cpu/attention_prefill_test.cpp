@@ -17,18 +17,22 @@ using world = head_shape;
 template <class T>
 std::vector<T> stored(const std::vector<float>& values) {
   std::vector<T> out;
-  for (const float v : values) out.push_back(cuda::from_float<T>(v));
+  for (const float v : values) {
+    if constexpr (std::is_same_v<T, cuda::f8>) out.push_back(cuda::to_f8(v));
+    else out.push_back(cuda::from_float<T>(v));
+  }
   return out;
 }
 
 // Of all tokens, [query heads, head_dim] each; the first `decodes` pieces are not computed.
 // large_tiles: the host thinks there are many more tokens.
-template <class T>
+template <class T, class Stored>
 std::vector<float> attend_as(const world& w, const std::vector<piece>& pieces, std::int32_t decodes,
                              bool large_tiles, random_numbers& random) {
   namespace emulator = cuda_on_cpu;
   const paged_step step(w, pieces, random);
-  const emulator::guarded<T> input(stored<T>(step.qkv)), memory(stored<T>(step.memory));
+  const emulator::guarded<T> input(stored<T>(step.qkv));
+  const emulator::guarded<Stored> memory(stored<Stored>(step.memory));
   const emulator::guarded<T> out(static_cast<std::size_t>(step.tokens() * w.out_columns()));
   const emulator::guarded<std::int32_t> begin(step.query_begin), context(step.context),
       rows(step.table_rows), table(step.table), positions(step.positions);
@@ -61,7 +65,7 @@ std::vector<float> attend_as(const world& w, const std::vector<piece>& pieces, s
   const auto tokens = step.tokens() - step.query_begin[static_cast<std::size_t>(decodes)];
   cuda_on_cpu::set_order(random.bits());
   cuda::attend_prefill(shape, decodes, large_tiles ? 32768 / w.query_heads() + tokens : tokens,
-                       w.type, nullptr);
+                       {w.type, w.page_type()}, nullptr);
   std::vector<float> result;
   for (const T& v : out) result.push_back(cuda::to_float(v));
   return result;
@@ -70,8 +74,8 @@ std::vector<float> attend_as(const world& w, const std::vector<piece>& pieces, s
 std::vector<float> attend(const world& w, const std::vector<piece>& pieces, std::int32_t decodes,
                           bool large_tiles, random_numbers& random) {
   std::vector<float> out;
-  cuda::with_type(w.type, [&](auto element) {
-    out = attend_as<decltype(element)>(w, pieces, decodes, large_tiles, random);
+  cuda::with_page_type({w.type, w.page_type()}, [&](auto element, auto pages) {
+    out = attend_as<decltype(element), decltype(pages)>(w, pieces, decodes, large_tiles, random);
   });
   return out;
 }
@@ -134,10 +138,12 @@ double bound_of(dtype type) {
 
 std::vector<world> worlds() {
   return {
-      {{4, 4}, 128, 16, 0, dtype::bf16},    {{3, 1}, 64, 8, 0, dtype::f16},
-      {{1, 5, 2}, 128, 32, 40, dtype::f16}, {{7}, 64, 128, 70, dtype::bf16},
-      {{2, 1}, 80, 16, 0, dtype::f32},      {{3}, 64, 8, 21, dtype::f32},
-      {{2, 2}, 72, 8, 0, dtype::bf16},      {{1}, 256, 16, 33, dtype::f16},
+      {{4, 4}, 128, 16, 0, dtype::bf16},       {{3, 1}, 64, 8, 0, dtype::f16},
+      {{1, 5, 2}, 128, 32, 40, dtype::f16},    {{7}, 64, 128, 70, dtype::bf16},
+      {{2, 1}, 80, 16, 0, dtype::f32},         {{3}, 64, 8, 21, dtype::f32},
+      {{2, 2}, 72, 8, 0, dtype::bf16},         {{1}, 256, 16, 33, dtype::f16},
+      {{4, 4}, 128, 16, 0, dtype::bf16, true}, {{3, 1}, 64, 8, 40, dtype::f16, true},
+      {{2}, 80, 16, 0, dtype::bf16, true},     {{2, 1}, 64, 8, 21, dtype::f32, true},
   };
 }
 
@@ -196,5 +202,22 @@ TEST_CASE("emulated prefill attention's bits depend neither on chunks nor on the
     }
     std::vector<float> last = attend(w, {{&a, 140, 1}}, 0, false, random);
     CHECK(same_bits(last, {right.end() - static_cast<std::int64_t>(row), right.end()}));
+  }
+}
+
+TEST_CASE("emulated prefill attention over 8-bit floats has the bits of their numbers") {
+  std::printf("seed 63\n");
+  random_numbers random(63);
+  for (auto w : worlds()) {
+    if (!w.f8_pages) continue;
+    const auto a = make_prompt(w, 141, random), b = make_prompt(w, 50, random);
+    const std::vector<piece> pieces{{&a, 100, 41}, {&b, 0, 50}, {nullptr, 0, 2}, {&a, 0, 70}};
+    for (const bool large : {false, true}) {
+      INFO(w.name() << " large " << large);
+      w.f8_pages = true;
+      const auto got = attend(w, pieces, 0, large, random);
+      w.f8_pages = false;
+      CHECK(same_bits(got, attend(w, pieces, 0, large, random)));
+    }
   }
 }

@@ -3,6 +3,7 @@
 // and out of stored weights.
 #include "kernels/cuda/fp8.cuh"
 #include "kernels/cuda/convert.hpp"
+#include "kernels/cuda/f8_words.cuh"
 #include "kernels/cuda/pointwise.hpp"
 #include "tests/kernels/cuda/f8_table.hpp"
 #include "tests/kernels/cuda/gpu_support.hpp"
@@ -83,6 +84,38 @@ TEST_CASE("a float becomes the 8-bit float that torch makes of it") {
         __nv_cvt_fp8_to_halfraw(static_cast<std::uint8_t>(code), __NV_E4M3);
     const float value = cuda::to_float(cuda::f16(converted)), right = table.value(code);
     CHECK((value == right || (std::isnan(value) && std::isnan(right))));
+  }
+}
+
+TEST_CASE("an 8-bit float of a page is the same number in every type") {
+  const f8_table table;
+  const auto same = [](float a, float b) {
+    return (std::isnan(a) && std::isnan(b)) ||
+           std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
+  };
+  for (std::uint32_t code = 0; code < 256; ++code) {
+    const std::uint32_t other = 255 - code, four = code | other << 8 | other << 16 | code << 24;
+    INFO("code " << code);
+    cuda::f8 stored;
+    stored.__x = static_cast<std::uint8_t>(code);
+    CHECK(same(cuda::to_float(stored), table.value(stored.__x)));
+    for (const int shift : {0, 16}) {
+      const auto first = static_cast<std::uint8_t>(shift == 0 ? code : other);
+      const auto second = static_cast<std::uint8_t>(shift == 0 ? other : code);
+      const std::uint32_t brain = cuda::two_wide<cuda::bf16>(four, shift);
+      CHECK(same(std::bit_cast<float>(brain << 16), table.value(first)));
+      CHECK(same(std::bit_cast<float>(brain & 0xFFFF0000U), table.value(second)));
+      const std::uint32_t halves = cuda::two_wide<cuda::f16>(four, shift);
+      CHECK(same(cpu::from_f16(static_cast<std::uint16_t>(halves)), table.value(first)));
+      CHECK(same(cpu::from_f16(static_cast<std::uint16_t>(halves >> 16)), table.value(second)));
+    }
+  }
+  for (const auto begin : table.begins()) {
+    for (std::uint32_t bits = std::max(begin, 3U) - 3; bits < begin + 3; ++bits) {
+      const float v = std::bit_cast<float>(bits);
+      CHECK(cuda::to_f8(v).__x == table.code(v));
+      CHECK(cuda::to_f8(-v).__x == table.code(-v));
+    }
   }
 }
 

@@ -11,17 +11,19 @@ namespace dinfer::tests {
 namespace {
 
 using kernels::cuda::attend_prefill_sm90;
+using kernels::cuda::f8;
 
-template <class T>
-void attend(prefill_step<T>& step) {
-  REQUIRE(kernels::cuda::prefill_sm90_fits(step.shape, dtype_of<T>));
-  attend_prefill_sm90(step.shape, step.of.skipped, step.tokens - step.skipped_tokens, dtype_of<T>,
+template <class T, class Stored>
+void attend(prefill_step<T, Stored>& step) {
+  const kernels::cuda::attention_types types(dtype_of<T>, dtype_of<Stored>);
+  REQUIRE(kernels::cuda::prefill_sm90_fits(step.shape, types));
+  attend_prefill_sm90(step.shape, step.of.skipped, step.tokens - step.skipped_tokens, types,
                       nullptr);
 }
 
 // The worst error over rows, relative to the row's largest value.
-template <class T>
-double worst_error(const prefill_step<T>& step) {
+template <class T, class Stored>
+double worst_error(const prefill_step<T, Stored>& step) {
   double worst = 0;
   for (int s = step.of.skipped; s < step.shape.sequences; ++s) {
     for (int q = 0; q < step.of.sequences[static_cast<std::size_t>(s)].queries; ++q) {
@@ -42,9 +44,9 @@ double worst_error(const prefill_step<T>& step) {
   return worst;
 }
 
-template <class T>
+template <class T, class Stored = T>
 void check(const prefill_case& of, std::uint64_t seed) {
-  prefill_step<T> step(of, seed);
+  prefill_step<T, Stored> step(of, seed);
   tests::cuda_on_cpu::set_order(seed);
   attend(step);
   const double bound = std::is_same_v<T, __half> ? 2e-3 : 1.5e-2, worst = worst_error(step);
@@ -61,6 +63,8 @@ TEST_CASE("Hopper's prefill attention, one sequence") {
       prefill_case of{{4}, head_dim, 32, 0, {{7, queries, queries}}};
       check<__nv_bfloat16>(of, static_cast<std::uint64_t>(queries));
       check<__half>(of, static_cast<std::uint64_t>(queries));
+      check<__nv_bfloat16, f8>(of, static_cast<std::uint64_t>(queries));
+      check<__half, f8>(of, static_cast<std::uint64_t>(queries));
     }
   }
 }
@@ -77,6 +81,7 @@ TEST_CASE("Hopper's prefill attention over keys of earlier steps, ragged") {
                       {4, 257, 30}, {5, 0, 2}, {6, 1, 1},   {7, 129, 1}};
       of.skipped = 2;
       check<__nv_bfloat16>(of, static_cast<std::uint64_t>(block + window));
+      check<__nv_bfloat16, f8>(of, static_cast<std::uint64_t>(block + window));
     }
   }
 }
@@ -90,11 +95,11 @@ TEST_CASE("Hopper's prefill attention finds its tiles among many sequences") {
   check<__half>(of, 3);
 }
 
-template <class T>
+template <class T, class Stored = T>
 void check_chunks(int head_dim, int window) {
   const int length = 300;
   prefill_case whole{{2, 1}, head_dim, 32, window, {{9, length, length}}};
-  prefill_step<T> all(whole, 5);
+  prefill_step<T, Stored> all(whole, 5);
   attend(all);
   int begin = 0;
   for (const int chunk : {1, 63, 100, 130, 6}) {
@@ -102,7 +107,7 @@ void check_chunks(int head_dim, int window) {
     prefill_case of = whole;
     of.block_size = 64;
     of.sequences = {{1, 70, 9}, {9, begin, chunk}, {2, 200, 65}};
-    prefill_step<T> part(of, 5);
+    prefill_step<T, Stored> part(of, 5);
     cuda_on_cpu::set_order(static_cast<std::uint64_t>(begin));
     attend(part);
     for (int q = 0; q < chunk; ++q) {
@@ -119,6 +124,7 @@ TEST_CASE("Hopper's prefill attention does not depend on how a prompt is cut") {
   for (const int window : {0, 77}) {
     check_chunks<__nv_bfloat16>(128, window);
     check_chunks<__half>(64, window);
+    check_chunks<__nv_bfloat16, f8>(128, window);
   }
 }
 

@@ -48,12 +48,17 @@ std::vector<float> turned(const rope_case& c, std::vector<float> qkv,
   return qkv;
 }
 
-void check_rope(device& d, dtype type, const rope_case& c, random_numbers& random) {
+void check_rope(device& d, dtype type, dtype stored_type, const rope_case& c,
+                random_numbers& random) {
   constexpr std::int32_t layers = 2, layer = 1, pages = 20, table_width = 20000;
   const tokens_of_step step;
   const auto tokens = static_cast<std::int64_t>(step.positions.size());
   const std::int64_t width = std::int64_t{c.query_heads + 2 * c.kv_heads} * c.head_dim;
-  const auto raw = rounded(random.floats(tokens * width), type);
+  auto raw = random.floats(tokens * width);
+  raw[raw.size() - 1] = 1000;  // a value beyond what 8-bit floats have
+  raw[raw.size() - 2] = -449;
+  raw[raw.size() - 3] = 0x1p-10F;
+  raw = rounded(raw, type);
   std::vector<float> frequencies;
   for (std::int32_t i = 0; i < c.rotary / 2; ++i) {
     frequencies.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / c.rotary)));
@@ -72,8 +77,8 @@ void check_rope(device& d, dtype type, const rope_case& c, random_numbers& rando
     page_of.push_back(page);
   }
   const auto blocks = indices(d, table, 4, table_width);
-  kv_pages kv{nullptr, type, pages, layers, c.kv_heads, c.block_size, c.head_dim};
-  const auto memory = poisoned(d, type, pages, kv.page_elements());
+  kv_pages kv{nullptr, stored_type, pages, layers, c.kv_heads, c.block_size, c.head_dim};
+  const auto memory = poisoned(d, stored_type, pages, kv.page_elements());
   kv.base = memory.data();
   step_batch batch;
   batch.tokens = static_cast<std::int32_t>(tokens);
@@ -91,7 +96,8 @@ void check_rope(device& d, dtype type, const rope_case& c, random_numbers& rando
   const auto right = turned(c, raw, step.positions, frequencies);
   const auto got = qkv.values();
   check_close("qkv", got, right, c.head_dim, bound_of(type));
-  // Pages: exactly what stands in qkv, and nothing else.
+  // Pages: exactly what stands in qkv, as they hold it, and nothing else.
+  const auto kept = rounded(got, stored_type);
   std::vector<float> expected(static_cast<std::size_t>(pages * kv.page_elements()), poison);
   for (std::int64_t t = 0; t < tokens; ++t) {
     const auto index = static_cast<std::size_t>(t);
@@ -99,7 +105,7 @@ void check_rope(device& d, dtype type, const rope_case& c, random_numbers& rando
       const auto from = t * width + (c.query_heads + h) * c.head_dim;
       const auto to = page_of[index] * kv.page_elements() + layer * kv.layer_elements() +
                       (h * c.block_size + step.positions[index] % c.block_size) * c.head_dim;
-      std::copy_n(got.begin() + from, c.head_dim, expected.begin() + to);
+      std::copy_n(kept.begin() + from, c.head_dim, expected.begin() + to);
     }
   }
   const auto stored = memory.values();
@@ -117,14 +123,17 @@ TEST_CASE("rope_store turns queries and keys, and stores keys and values in thei
   for (const std::uint64_t order : {0, 5}) {
     cuda_on_cpu::set_order(order);
     for (const auto type : activation_types()) {
-      for (const auto style : {rope_style::half, rope_style::interleaved, rope_style::none}) {
-        check_rope(*d, type, {4, 2, 64, 64, style}, random);
-        check_rope(*d, type, {9, 3, 64, 64, style}, random);
-        check_rope(*d, type, {4, 1, 128, 128, style, 32}, random);
-        check_rope(*d, type, {2, 1, 80, 32, style, 8}, random);  // partly, in packs
-        check_rope(*d, type, {3, 1, 80, 20, style}, random);     // partly, not in packs
-        check_rope(*d, type, {2, 2, 6, 4, style, 4}, random);    // heads that packs do not divide
-        check_rope(*d, type, {16, 8, 256, 256, style, 4}, random);  // more than one round
+      for (const auto pages : {type, dtype::f8_e4m3}) {
+        for (const auto style : {rope_style::half, rope_style::interleaved, rope_style::none}) {
+          const auto check = [&](const rope_case& c) { check_rope(*d, type, pages, c, random); };
+          check({4, 2, 64, 64, style});
+          check({9, 3, 64, 64, style});
+          check({4, 1, 128, 128, style, 32});
+          check({2, 1, 80, 32, style, 8});     // partly, in packs
+          check({3, 1, 80, 20, style});        // partly, not in packs
+          check({2, 2, 6, 4, style, 4});       // heads that packs do not divide
+          check({16, 8, 256, 256, style, 4});  // more than one round
+        }
       }
     }
   }

@@ -203,6 +203,13 @@ TEST_CASE("a GPU's cache is what its fraction of memory leaves", "[parallel][pla
     return plan->cache_blocks;
   };
   CHECK(cache(0.5) < cache(0.75));
+  // With 8-bit floats blocks of half the size: twice as many, the null block among them.
+  cluster.config.cache.kv_cache_dtype = cache_dtype_choice::fp8;
+  const auto narrow = cluster.place();
+  REQUIRE(narrow);
+  CHECK(narrow->ranks[0].cache_bytes == (narrow->cache_blocks + 1) * mib);
+  cluster.config.cache.kv_cache_dtype = cache_dtype_choice::automatic;
+  CHECK((narrow->cache_blocks + 1) / 2 == cluster.place()->cache_blocks + 1);
   cluster.config.cache.fraction = 0.4;
   CHECK_THAT(refusal(cluster, "cuda:0", errc::out_of_memory), Contains("there are 9.6 GiB"));
 }

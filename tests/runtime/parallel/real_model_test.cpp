@@ -98,6 +98,28 @@ TEST_CASE("a plan with 8-bit floats counts one byte for layers and two for the t
   CHECK(bytes() > 30ULL * 3'538'944 + 2ULL * 28'311'552);
 }
 
+TEST_CASE("a plan with a cache of 8-bit floats has blocks of half the bytes") {
+  const auto source = runtime::open_weights(model_path());
+  REQUIRE(source);
+  const auto shape = runtime::read_model_shape(**source);
+  REQUIRE(shape);
+  cluster_config config;
+  config.nodes.emplace_back().devices = {"cuda:0"};
+  const std::uint32_t layers = 30;
+  const auto ranks = runtime::lay_out(*shape, 1, std::span(&layers, 1));
+  REQUIRE(ranks);
+  const auto bytes = [&] {
+    const auto rules = runtime::rules_for(config, *shape, smollm2_bytes());
+    return runtime::planned_block_bytes(*shape, ranks->front(), rules);
+  };
+  // Keys and values of 30 layers, 3 heads of 64 elements, 32 tokens.
+  CHECK(bytes() == 2ULL * 30 * 3 * 64 * 32 * 2);
+  config.cache.kv_cache_dtype = cache_dtype_choice::fp8;
+  CHECK(bytes() == 2ULL * 30 * 3 * 64 * 32);
+  config.model.dtype = dtype_choice::float32;
+  CHECK(bytes() == 2ULL * 30 * 3 * 64 * 32);
+}
+
 // Its matrices are Q4_1 and its table Q8_0: 5 and 8.5 bits an element, packed as in the file.
 TEST_CASE("a plan for a GPU counts quantised matrices packed, unless they are expanded") {
   const auto source = runtime::open_weights(model_path());

@@ -10,7 +10,7 @@
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning                 everything, under a minute
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning decode_b32_ linear_o_t8_     parts of names
 //   build/cuda/bin/bench_gpu_ops --tuning build/tuning --json > ops.jsonl
-//   bench/rows.py --what gpu-ops keep ops.jsonl --command "bench_gpu_ops --json"
+//   bench/rows.py --config 8b-bf16 --what ops keep ops.jsonl --command "bench_gpu_ops --json"
 //
 // Without --bandwidth and --matmul both are measured at the start, as a product with one row and
 // one with 8192 rows reach them, but taken for 3.10 TB/s and 800 TFLOP/s (an H100) at least. With
@@ -20,6 +20,7 @@
 #include "bench/gpu_bench.hpp"
 #include "bench/gpu_blocks.hpp"
 #include "bench/gpu_paged_case.hpp"
+#include "bench/rows.hpp"
 
 #include <cstdio>
 #include <cstdlib>
@@ -48,11 +49,6 @@ struct settings {
   double bytes_per_s = 0, flops_per_s = 0;  // 0: measured
   std::vector<std::string> names;           // parts of names; empty: all
 };
-
-[[noreturn]] void die(const std::string& why) {
-  std::fprintf(stderr, "bench_gpu_ops: %s\n", why.c_str());
-  std::exit(1);
-}
 
 // One line of the table.
 struct row {
@@ -113,8 +109,10 @@ class gpu_bench {
     const double by_memory = r.bytes / bytes_per_s_, by_work = r.flops / flops_per_s_ / r.speed;
     const double bound = std::max(by_memory, by_work);
     if (settings_.json) {
-      std::printf("{\"workload\": \"%s\", \"value\": %.3f, \"unit\": \"us\", \"bound\": %.3f}\n",
-                  name_of(r).c_str(), seconds * 1e6, bound * 1e6);
+      std::printf(
+          "{\"workload\": \"%s\", \"value\": %.3f, \"unit\": \"us\", \"bound\": %.3f, "
+          "\"bytes\": %.0f, \"flops\": %.0f}\n",
+          name_of(r).c_str(), seconds * 1e6, bound * 1e6, r.bytes, r.flops);
     } else {
       const bool work = by_work > by_memory;
       std::printf("%-20s %-10s %-18s %10.2f us %8.1f %-7s  bound %10.2f us  x bound %6.2f\n",
@@ -205,12 +203,13 @@ class gpu_bench {
     return out;
   }
 
-  row of_tokens(const char* op, std::int32_t tokens, double bytes) const {
-    return {op, "t" + std::to_string(tokens), "H=" + std::to_string(hidden), bytes * tokens};
+  static row of_tokens(const char* op, std::int32_t tokens, double bytes, double flops) {
+    return {op, "t" + std::to_string(tokens), "H=" + std::to_string(hidden), bytes * tokens,
+            flops * tokens};
   }
 
   void add_norm(std::int32_t tokens) {
-    const row r = of_tokens("add_norm", tokens, 4 * hidden * element_);
+    const row r = of_tokens("add_norm", tokens, 4 * hidden * element_, 5 * hidden);
     if (!wanted(r)) return;
     const int copies = copies_of(r.bytes);
     const auto gain = made_up(device_, weight_role::vector, 1, hidden, 5);
@@ -228,7 +227,8 @@ class gpu_bench {
 
   // Decoding sequences, or one prompt. Keys need not stand in qkv afterwards, and do not count.
   void rope_store(std::int32_t tokens) {
-    const row r = of_tokens("rope_store", tokens, 2 * qkv_columns * element_);
+    const row r =
+        of_tokens("rope_store", tokens, 2 * qkv_columns * element_, 3 * (hidden + hidden / 4));
     if (!wanted(r)) return;
     const batch_shape shape =
         tokens > 256 ? batch_shape{1, tokens, tokens} : batch_shape{tokens, 1, 128};
@@ -238,7 +238,7 @@ class gpu_bench {
   }
 
   void embed(std::int32_t tokens) {
-    const row r = of_tokens("embed", tokens, 2 * hidden * element_);
+    const row r = of_tokens("embed", tokens, 2 * hidden * element_, 0);
     if (!wanted(r)) return;
     const int copies = copies_of(r.bytes);
     const auto table = made_up(device_, weight_role::embedding, vocabulary, hidden, 6);
@@ -305,7 +305,8 @@ class gpu_bench {
     operands memory(device_, noise_);
     tensor logits;
     for (const auto& [op, params] : kinds) {
-      const row r{op, "r" + std::to_string(rows), "V=" + std::to_string(vocabulary), bytes};
+      const row r{op, "r" + std::to_string(rows), "V=" + std::to_string(vocabulary), bytes,
+                  bytes / 4};
       if (!wanted(r)) continue;
       if (!logits) logits = make_logits(memory, std::int64_t{copies} * rows);
       draw(r, params, rows, copies, logits);

@@ -12,8 +12,11 @@
 // At the program's exit a table goes to the file DINFER_PROFILE, or to stderr. Kernels (those of
 // graphs one by one), copies and memsets of all GPUs and streams of the process count, and of these
 // only what begins DINFER_PROFILE_SKIP_MS after the first one, and in the last
-// DINFER_PROFILE_LAST_MS of all. Times are the GPU's own. Being watched stretches the gaps inside
-// of graphs, not the kernels: compare sums of kernels with the time of an unwatched step.
+// DINFER_PROFILE_LAST_MS of all; with DINFER_PROFILE_RECORDED=1 only what graphs run, which are
+// decoding steps, and idle is what lies between. Times are the GPU's own. Being watched stretches
+// the gaps inside of graphs, not the kernels: compare sums of kernels with the time of an unwatched
+// step. Kernels may overlap: "own" is what one adds to what those before it kept busy, and all of
+// these make up the busy time. bench/breakdown.py reads the table.
 //
 // CUPTI's records come in buffers on a thread of its own.
 #include <cupti.h>
@@ -34,6 +37,7 @@ namespace {
 struct activity {
   std::uint64_t begin = 0, end = 0;  // ns
   std::uint32_t name = 0;
+  bool recorded = false;  // in a graph
 };
 
 void erase_all(std::string& text, const std::string& part) {
@@ -94,7 +98,7 @@ struct gap_bin {
   std::uint64_t count = 0, total = 0;
 };
 
-// When anything ran, and the gaps between.
+// When anything ran, which names kept it so, and the gaps between.
 struct timeline {
   std::uint64_t busy = 0, idle = 0;
   std::array<gap_bin, 5> gaps{{{"< 2 us", 2'000},
@@ -102,14 +106,17 @@ struct timeline {
                                {"5-20 us", 20'000},
                                {"20-100 us", 100'000},
                                {"> 100 us", UINT64_MAX}}};
+  std::vector<std::uint64_t> own;  // by name
 
   // In order of their begin.
-  explicit timeline(const std::vector<activity>& all) {
+  timeline(const std::vector<activity>& all, std::size_t names) : own(names) {
     std::uint64_t end = all.front().begin;  // of all so far
     for (const activity& a : all) {
       if (a.begin > end) add_gap(a.begin - end);
       if (a.end <= end) continue;
-      busy += a.end - std::max(a.begin, end);
+      const std::uint64_t added = a.end - std::max(a.begin, end);
+      busy += added;
+      own[a.name] += added;
       end = a.end;
     }
   }
@@ -138,13 +145,13 @@ class collector {
         const char* const name = k->name != nullptr ? k->name : "a kernel without a name";
         const auto found = known.find(name);
         const std::uint32_t id = found != known.end() ? found->second : known[name] = id_of(name);
-        add(k->start, k->end, id);
+        add({k->start, k->end, id, k->graphId != 0});
       } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMCPY) {
         const auto* const c = reinterpret_cast<const CUpti_ActivityMemcpy6*>(record);
-        add(c->start, c->end, id_of(copy_name(c->copyKind)));
+        add({c->start, c->end, id_of(copy_name(c->copyKind)), c->graphId != 0});
       } else if (record->kind == CUPTI_ACTIVITY_KIND_MEMSET) {
         const auto* const m = reinterpret_cast<const CUpti_ActivityMemset4*>(record);
-        add(m->start, m->end, id_of("memset"));
+        add({m->start, m->end, id_of("memset"), m->graphId != 0});
       }
     }
   }
@@ -158,9 +165,10 @@ class collector {
       std::fprintf(out, "none of %zu activities lies in the window\n", all);
       return;
     }
-    const timeline times(activities_);
-    std::fprintf(out, "%zu of %zu activities, the first %.3f ms after the very first\n",
-                 activities_.size(), all, milliseconds(skipped));
+    const timeline times(activities_, names_.size());
+    std::fprintf(out, "%zu of %zu activities%s, the first %.3f ms after the very first\n",
+                 activities_.size(), all, only_recorded() ? " (those of graphs)" : "",
+                 milliseconds(skipped));
     std::fprintf(out, "span %.3f ms: busy %.3f ms, idle %.3f ms (%.1f %%)\n",
                  milliseconds(times.busy + times.idle), milliseconds(times.busy),
                  milliseconds(times.idle),
@@ -171,12 +179,12 @@ class collector {
       std::fprintf(out, "%-10s %9llu %11.3f\n", g.what, static_cast<unsigned long long>(g.count),
                    milliseconds(g.total));
     }
-    write_names(out, times.busy);
+    write_names(out, times);
   }
 
  private:
   struct sum {
-    std::uint64_t count = 0, total = 0;
+    std::uint64_t count = 0, total = 0, own = 0;
     std::uint32_t name = 0;
   };
 
@@ -186,8 +194,13 @@ class collector {
     return at->second;
   }
 
-  void add(std::uint64_t begin, std::uint64_t end, std::uint32_t name) {
-    if (end > 0 && end >= begin) activities_.push_back({begin, end, name});
+  void add(const activity& a) {
+    if (a.end > 0 && a.end >= a.begin) activities_.push_back(a);
+  }
+
+  static bool only_recorded() {
+    const char* const text = std::getenv("DINFER_PROFILE_RECORDED");
+    return text != nullptr && text == std::string("1");
   }
 
   // Sorts and leaves the window; returns how much later it begins.
@@ -201,28 +214,33 @@ class collector {
     std::uint64_t from = first + nanoseconds_of("DINFER_PROFILE_SKIP_MS");
     const std::uint64_t kept = nanoseconds_of("DINFER_PROFILE_LAST_MS");
     if (kept > 0 && last > kept) from = std::max(from, last - kept);
-    std::erase_if(activities_, [&](const activity& a) { return a.begin < from; });
+    const bool all = !only_recorded();
+    std::erase_if(activities_,
+                  [&](const activity& a) { return a.begin < from || !(all || a.recorded); });
     return activities_.empty() ? 0 : activities_.front().begin - first;
   }
 
-  void write_names(std::FILE* out, std::uint64_t busy) const {
+  void write_names(std::FILE* out, const timeline& times) const {
     std::vector<sum> sums(names_.size());
-    for (std::size_t i = 0; i < sums.size(); ++i) sums[i].name = static_cast<std::uint32_t>(i);
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      sums[i].name = static_cast<std::uint32_t>(i);
+      sums[i].own = times.own[i];
+    }
     for (const activity& a : activities_) {
       ++sums[a.name].count;
       sums[a.name].total += a.end - a.begin;
     }
-    std::sort(sums.begin(), sums.end(),
-              [](const sum& a, const sum& b) { return a.total > b.total; });
-    std::fprintf(out, "\n%11s %9s %10s %7s  %s\n", "total ms", "count", "mean us", "of busy",
-                 "name");
+    std::sort(sums.begin(), sums.end(), [](const sum& a, const sum& b) { return a.own > b.own; });
+    std::fprintf(out, "\n%11s %11s %9s %10s %7s  %s\n", "total ms", "own ms", "count", "mean us",
+                 "of busy", "name");
     for (const sum& s : sums) {
       if (s.count == 0) continue;
       const auto total = static_cast<double>(s.total);
-      std::fprintf(out, "%11.3f %9llu %10.2f %6.1f%%  %s\n", total * 1e-6,
-                   static_cast<unsigned long long>(s.count),
+      std::fprintf(out, "%11.3f %11.3f %9llu %10.2f %6.1f%%  %s\n", total * 1e-6,
+                   milliseconds(s.own), static_cast<unsigned long long>(s.count),
                    total * 1e-3 / static_cast<double>(s.count),
-                   100 * total / static_cast<double>(std::max<std::uint64_t>(1, busy)),
+                   100 * static_cast<double>(s.own) /
+                       static_cast<double>(std::max<std::uint64_t>(1, times.busy)),
                    readable(names_[s.name]).c_str());
     }
   }

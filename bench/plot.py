@@ -1,91 +1,36 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Draws docs/scaling.svg from bench/results: what one, two and four GPUs of a kind do with the same model.
+"""Draws the plots of docs/ from bench/results: scaling.svg, roofline.svg, step_time.svg. A plot whose rows are not there is left as it is,
+which is said.
 
-    bench/plot.py [--device H100] [--out docs/scaling.svg]
-
-Throughput, with a dashed line for as many times what one GPU does, and the time of a decoding step. Each point is the newest value
-of its row on such a device.
+    bench/plot.py [--device H100] [--out docs] [NAME...]
 """
 import argparse
-import json
 import pathlib
 
+from plots import roofline, scaling, step_time
+from plots.results import Missing
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-WIDTH, HEIGHT, LEFT, TOP = 300, 220, 64, 44  # of a panel, and what is around it
-# name, colour, config by number of GPUs
-SPLITS = [("tensor parallel", "#1f77b4", {1: "1gpu-bf16", 2: "tp2-bf16", 4: "tp4-bf16"}),
-          ("pipeline parallel, at four 2 x 2", "#d62728", {1: "1gpu-bf16", 2: "pp2-bf16", 4: "tp2pp2-bf16"})]
-# workload, title, unit, whether twice the GPUs could do twice as much
-PANELS = [("thr_256_256", "1024 requests, 256 tokens in, 256 out", "1000 tok/s", True),
-          ("thr_1024_128", "512 requests, 1024 in, 128 out", "1000 tok/s", True),
-          ("step_ms_b1", "step of 1 sequence", "ms", False),
-          ("step_ms_b256", "step of 256 sequences", "ms", False)]
-
-
-def newest(device):
-    found = {}
-    for file in (ROOT / "bench/results").glob("*.json"):
-        result = json.loads(file.read_text())
-        if device not in result["device"]:
-            continue
-        for row in result["rows"]:
-            key = (row["config"], row["workload"])
-            if key not in found or found[key][0] <= result["date"]:
-                found[key] = (result["date"], row["value"])
-    return {key: value for key, (_, value) in found.items()}
-
-
-def text(x, y, words, anchor="middle", size=11, colour="#333"):
-    return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">{words}</text>'
-
-
-def line(points, colour, dashes=""):
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5" stroke-dasharray="{dashes}"/>'
-
-
-def panel(at_x, at_y, figures, workload, title, unit, grows):
-    scale = 1000 if grows else 1
-    value = lambda config: figures[config, workload] / scale
-    one = value("1gpu-bf16")
-    shown = [value(config) for _, _, configs in SPLITS for config in configs.values() if (config, workload) in figures]
-    top = 1.1 * max([*shown, 4 * one if grows else 0])
-    place = lambda gpus, v: (at_x + WIDTH * (0.1 + 0.8 * (gpus - 1) / 3), at_y + HEIGHT * (1 - v / top))
-    out = [f'<rect x="{at_x}" y="{at_y}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#999"/>',
-           text(at_x + WIDTH / 2, at_y - 8, f"{title} ({unit})", size=12)]
-    out += [text(place(n, 0)[0], at_y + HEIGHT + 16, f"{n} GPU" + "s" * (n > 1)) for n in (1, 2, 4)]
-    out += [text(at_x - 6, at_y + HEIGHT * (1 - k / 4) + 4, f"{top * k / 4:.3g}", "end") for k in range(5)]
-    if grows:
-        out.append(line([place(n, n * one) for n in (1, 2, 4)], "#999", "4 3"))
-    for i, (_, colour, configs) in enumerate(SPLITS):
-        points = [(n, value(config)) for n, config in configs.items() if (config, workload) in figures]
-        out.append(line([place(*p) for p in points], colour))
-        for n, v in points:
-            x, y = place(n, v)
-            out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-            if n > 1 or i == 0:
-                higher = v >= max(value(c[n]) for _, _, c in SPLITS if (c[n], workload) in figures)
-                out.append(text(x, y + (-8 if higher else 16), f"{v:.3g}", colour=colour if n > 1 else "#333"))
-    return out
+PLOTS = {"scaling": scaling.draw, "roofline": roofline.draw, "step_time": step_time.draw}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[*PLOTS, []], help=", ".join(PLOTS) + "; all when absent", metavar="NAME")
     parser.add_argument("--device", default="H100", help="part of the device's name in the results")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs/scaling.svg")
+    parser.add_argument("--results", type=pathlib.Path, default=ROOT / "bench/results")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "docs")
     args = parser.parse_args()
-    figures = newest(args.device)
-    width, height = 2 * (LEFT + WIDTH) + 20, 2 * (TOP + HEIGHT + 20) + 30
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">',
-           f'<rect width="{width}" height="{height}" fill="white"/>']
-    for i, (workload, *rest) in enumerate(PANELS):
-        out += panel(LEFT + i % 2 * (LEFT + WIDTH), TOP + i // 2 * (TOP + HEIGHT + 20), figures, workload, *rest)
-    for i, (name, colour, _) in enumerate([*SPLITS, ("as many times one GPU", "#999", None)]):
-        x = LEFT + i * 240
-        out += [line([(x, height - 14), (x + 24, height - 14)], colour), text(x + 30, height - 10, name, "start")]
-    args.out.write_text("\n".join([*out, "</svg>"]) + "\n")
-    print(f"written: {args.out}")
+    for name in args.names or PLOTS:
+        try:
+            drawn = PLOTS[name](args.results, args.device)
+        except Missing as e:
+            print(f"not drawn: {name}: {e}")
+            continue
+        file = args.out / f"{name}.svg"
+        file.write_text(drawn)
+        print(f"written: {file}")
 
 
 if __name__ == "__main__":

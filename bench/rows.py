@@ -26,16 +26,19 @@ def commit():
 
 
 def full_row(row, config):
-    """A measured row with its bound (the target's, else its own) and peer. A ratio above 1 is a time longer, or a rate higher."""
+    """A measured row with its bound (the target's, else its own) and peer, and the bytes and operations that an operation's row has. A ratio
+    above 1 is a time longer, or a rate higher."""
     target = TARGETS.get(config, {}).get(row["workload"], {})
     bound = target.get("bound") if target.get("bound") is not None else row.get("bound")
     ratio = lambda to: round(row["value"] / to, 3) if to else None
     return {"workload": row["workload"], "config": config, "value": round(row["value"], 4), "unit": row["unit"],
             "bound": bound, "peer": target.get("peer"), "peer_name": TARGETS["peer_name"] if target.get("peer") else None,
-            "ratio_to_bound": ratio(bound), "ratio_to_peer": ratio(target.get("peer"))}
+            "ratio_to_bound": ratio(bound), "ratio_to_peer": ratio(target.get("peer")),
+            **{key: row[key] for key in ("bytes", "flops") if key in row}}
 
 
-def keep(rows, args, command):
+def write(rows, args, command):
+    """The file of them: what they are, of args.config, on args.device_name."""
     now = datetime.datetime.now(datetime.timezone.utc)
     slug = re.sub(r"[^a-z0-9]+", "-", args.device_name.lower()).strip("-")
     file = args.results / f"{now:%Y-%m-%d}-{slug}-{args.what or args.config}.json"
@@ -43,8 +46,21 @@ def keep(rows, args, command):
               "rows": [full_row(r, args.config) for r in rows]}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(result, indent=1) + "\n")
-    table(result["rows"])
-    print(f"written: {file}")
+    print(f"written: {file}", flush=True)
+    return result["rows"]
+
+
+def keep(rows, args, command):
+    table(write(rows, args, command))
+
+
+def add_arguments(parser, config):
+    """What write() reads."""
+    parser.add_argument("--results", type=pathlib.Path, default=ROOT / "bench/results")
+    parser.add_argument("--config", default=config)
+    parser.add_argument("--device-name", default="nvidia-h100")
+    parser.add_argument("--what", help="the last part of the result file's name; the config when absent")
+    parser.add_argument("--commit", help="what was measured, where this is no checkout")
 
 
 def table(rows):
@@ -81,11 +97,7 @@ def show(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=pathlib.Path, default=ROOT / "bench/results")
-    parser.add_argument("--config", default="1gpu-bf16")
-    parser.add_argument("--device-name", default="nvidia-h100")
-    parser.add_argument("--what", help="the last part of the result file's name; the config when absent")
-    parser.add_argument("--commit", help="what was measured, where this is no checkout")
+    add_arguments(parser, "1gpu-bf16")
     verbs = parser.add_subparsers(dest="verb", required=True)
     measured = verbs.add_parser("run")
     measured.add_argument("--bin", default=str(ROOT / "build/cuda/bin"))

@@ -45,6 +45,30 @@ void relax() noexcept {
 #endif
 }
 
+// Ranks of one layer come within a part of this of each other; to be woken takes as long.
+constexpr auto spin_time = std::chrono::microseconds(50);
+
+template <class Done>
+bool spin_until(Done&& done) {
+  const auto deadline = clock::now() + spin_time;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return true;
+      relax();
+    }
+  } while (clock::now() < deadline);
+  return false;
+}
+
+template <class Done>
+bool yield_until(Done&& done) {
+  for (int i = 0; i < 50; ++i) {
+    if (done()) return true;
+    sched_yield();
+  }
+  return false;
+}
+
 std::size_t ring_capacity(lane on, std::int32_t size) {
   const auto pairs = static_cast<std::size_t>(std::max(1, size * (size - 1)));
   const bool collective = on == lane::collective;
@@ -72,7 +96,7 @@ class ring_mesh final : public byte_mesh {
         liveness_(std::move(liveness)),
         rank_(rank),
         size_(size),
-        spins_(std::thread::hardware_concurrency() >= static_cast<unsigned>(size) ? 150 : 0) {}
+        core_each_(std::thread::hardware_concurrency() >= static_cast<unsigned>(size)) {}
 
   ~ring_mesh() override {
     bell_of(rank_).left.store(1);
@@ -121,14 +145,8 @@ class ring_mesh final : public byte_mesh {
   void pause(std::uint32_t ticket, std::span<const std::uint8_t>,
              clock::time_point until) override {
     auto& own = bell_of(rank_);
-    for (std::int32_t i = 0; i < spins_; ++i) {
-      if (own.count.load(std::memory_order_acquire) != ticket) return;
-      relax();
-    }
-    for (std::int32_t i = 0; i < yields; ++i) {
-      if (own.count.load(std::memory_order_acquire) != ticket) return;
-      sched_yield();
-    }
+    const auto moved = [&] { return own.count.load(std::memory_order_acquire) != ticket; };
+    if (core_each_ ? spin_until(moved) : yield_until(moved)) return;
     own.sleeping.store(1);
     futex_wait(&own.count, ticket, until);
     own.sleeping.store(0);
@@ -142,8 +160,6 @@ class ring_mesh final : public byte_mesh {
   void wake() noexcept override { ring_bell(rank_); }
 
  private:
-  static constexpr std::int32_t yields = 50;
-
   bell& bell_of(std::int32_t rank) const noexcept {
     return *std::launder(reinterpret_cast<bell*>(memory_->data()) + rank);
   }
@@ -177,7 +193,8 @@ class ring_mesh final : public byte_mesh {
 
   std::shared_ptr<shared_memory> memory_;
   std::vector<stream> liveness_;
-  std::int32_t rank_, size_, spins_;
+  std::int32_t rank_, size_;
+  bool core_each_;  // the ranks do not wait for each other's processors
 };
 
 }  // namespace

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A byte mesh in shared memory: one ring per ordered pair and lane, one writer and one reader each,
-// and a bell per rank that its peers ring. A rank that waits spins shortly, yields, then sleeps on
-// its bell, so idle ranks cost no processor time. Thread: the rank's; wake() from any.
+// and a bell per rank that its peers ring. A rank that waits spins shortly (yields, where there are
+// more ranks than cores), then sleeps on its bell, so idle ranks cost no processor time. Thread:
+// the rank's; wake() from any.
 #pragma once
 
 #include "net/comm/byte_mesh.hpp"

@@ -24,27 +24,56 @@ std::int64_t mlp_unit(const model_shape& shape, std::int64_t tp) noexcept {
   return tp <= blocks_of(shape.mlp, shape.mlp_block) ? shape.mlp_block : smallest;
 }
 
-// Query heads that share a KV head.
-std::int32_t group_size(const model_shape& shape) noexcept { return shape.heads / shape.kv_heads; }
+struct head_part {
+  range query, kv;
+};
 
-void lay_out_heads(const model_shape& shape, rank_layout& rank) {
-  const std::int32_t group = group_size(shape);
-  if (rank.tp_size <= shape.kv_heads) {
-    rank.kv_heads = split_evenly(shape.kv_heads, rank.tp_size, rank.tp_rank);
-    rank.query_heads = {rank.kv_heads.begin * group, rank.kv_heads.end * group};
-  } else {
-    // Ranks are dealt to KV heads as KV heads would be to ranks; those of one KV head share its
-    // query heads.
-    std::int32_t kv = 0;
-    while (split_evenly(rank.tp_size, shape.kv_heads, kv).end <= rank.tp_rank) ++kv;
-    const range sharers = split_evenly(rank.tp_size, shape.kv_heads, kv);
-    const range part = split_evenly(group, static_cast<std::int32_t>(sharers.size()),
-                                    static_cast<std::int32_t>(rank.tp_rank - sharers.begin));
-    rank.kv_heads = {kv, kv + 1};
-    rank.query_heads = {kv * group + part.begin, kv * group + part.end};
+// Whole KV groups; where there are more ranks than groups, ranks are dealt to KV heads as KV heads
+// would be to ranks, and those of one KV head share its query heads.
+head_part part_by_groups(const model_shape& shape, std::int32_t tp, std::int32_t rank) {
+  const std::int32_t group = shape.heads / shape.kv_heads;
+  if (tp <= shape.kv_heads) {
+    const range kv = split_evenly(shape.kv_heads, tp, rank);
+    return {{kv.begin * group, kv.end * group}, kv};
   }
-  for (std::int64_t head = rank.query_heads.begin; head < rank.query_heads.end; ++head)
-    rank.kv_of_query.push_back(static_cast<std::int32_t>(head / group - rank.kv_heads.begin));
+  std::int32_t kv = 0;
+  while (split_evenly(tp, shape.kv_heads, kv).end <= rank) ++kv;
+  const range sharers = split_evenly(tp, shape.kv_heads, kv);
+  const range part = split_evenly(group, static_cast<std::int32_t>(sharers.size()),
+                                  static_cast<std::int32_t>(rank - sharers.begin));
+  return {{kv * group + part.begin, kv * group + part.end}, {kv, kv + 1}};
+}
+
+// Query heads as evenly as they go, and every KV head that they read.
+head_part part_by_queries(const model_shape& shape, std::int32_t tp, std::int32_t rank) {
+  const std::int32_t group = shape.heads / shape.kv_heads;
+  const range query = split_evenly(shape.heads, tp, rank);
+  return {query, {query.begin / group, (query.end - 1) / group + 1}};
+}
+
+// Of the rank that holds most. A head's rows of the projections cost the same for queries, keys and
+// values; a query head has as many columns of the output projection, a KV head its pages.
+template <class Part>
+std::int64_t heaviest(const model_shape& shape, std::int32_t tp, Part part) {
+  std::int64_t most = 0;
+  for (std::int32_t rank = 0; rank < tp; ++rank) {
+    const head_part held = part(shape, tp, rank);
+    most = std::max(most, held.query.size() + held.kv.size());
+  }
+  return most;
+}
+
+// All ranks wait for the heaviest one after each layer's attention.
+void lay_out_heads(const model_shape& shape, rank_layout& rank) {
+  const std::int32_t tp = rank.tp_size;
+  const bool groups = heaviest(shape, tp, part_by_groups) <= heaviest(shape, tp, part_by_queries);
+  const head_part part =
+      groups ? part_by_groups(shape, tp, rank.tp_rank) : part_by_queries(shape, tp, rank.tp_rank);
+  rank.query_heads = part.query;
+  rank.kv_heads = part.kv;
+  const std::int32_t group = shape.heads / shape.kv_heads;
+  for (std::int64_t head = part.query.begin; head < part.query.end; ++head)
+    rank.kv_of_query.push_back(static_cast<std::int32_t>(head / group - part.kv.begin));
 }
 
 void lay_out_mlp(const model_shape& shape, rank_layout& rank) {

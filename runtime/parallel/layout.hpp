@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which part of a model a rank holds. Pure arithmetic, the same on every node. Ranks are numbered
 // stage by stage: rank = stage * tensor_parallel_size + tp_rank. Splits may be uneven: layers by
-// bytes or as given; heads by whole KV groups while TP <= KV heads, above that every rank holds one
-// KV head and its query heads are shared out; the MLP by blocks as they are stored (32 or 256
-// columns; 32 where there are too few of 256); the vocabulary by equal shards, the last one
-// shorter. Shoeybi et al. 2019 (Megatron-LM), Huang et al. 2019 (GPipe).
+// bytes or as given; heads by whole KV groups, or, where the heaviest rank has less to do then,
+// query heads one by one, and a KV head that two ranks read is held by both; the MLP by blocks as
+// they are stored (32 or 256 columns; 32 where there are too few of 256); the vocabulary by equal
+// shards, the last one shorter. Shoeybi et al. 2019 (Megatron-LM), Huang et al. 2019 (GPipe).
 #pragma once
 
 #include "dinfer/error.hpp"

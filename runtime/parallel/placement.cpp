@@ -167,10 +167,10 @@ class planner {
 
   // Of one layer on all ranks of its stage.
   std::uint64_t layer_cache_bytes(const placement& plan) const {
-    const placed_rank& rank = plan.ranks.front();
-    const auto held = rank.layout.layers.size() * rank.layout.kv_heads.size();
-    return rank.cache_bytes / static_cast<std::uint64_t>(held) *
-           static_cast<std::uint64_t>(std::max(shape_.kv_heads, rank.layout.tp_size));
+    std::uint64_t bytes = 0;
+    for (const placed_rank& rank : plan.ranks)
+      if (rank.layout.first()) bytes += rank.cache_bytes;
+    return bytes / static_cast<std::uint64_t>(plan.ranks.front().layout.layers.size());
   }
 
   result<placement> attempt(const candidate& c, const std::vector<std::uint32_t>& layers) {

@@ -16,13 +16,13 @@ def post(url, path, body):
 
 
 @contextlib.contextmanager
-def server(arguments, flags=()):
-    """Its URL, while it serves arguments.model from arguments.bin on cuda:0."""
+def server(arguments, flags=(), device="cuda:0", log=None):
+    """Its URL, while it serves arguments.model from arguments.bin; what it says goes to `log`, an open file."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    node = subprocess.Popen([f"{arguments.bin}/dinfer-node", "--model", arguments.model, "--devices", "cuda:0", "--port", str(port),
-                             *flags])
+    node = subprocess.Popen([f"{arguments.bin}/dinfer-node", "--model", arguments.model, "--devices", device, "--port", str(port),
+                             *flags], stdout=log, stderr=log)
     try:
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 120
         while True:
@@ -35,4 +35,8 @@ def server(arguments, flags=()):
         yield url
     finally:
         node.send_signal(signal.SIGTERM)
-        node.wait(60)
+        try:
+            node.wait(60)
+        except subprocess.TimeoutExpired:
+            node.kill()
+            raise

@@ -30,8 +30,16 @@ def greedy(url, model, prompt):
     return post(url, "/v1/completions", body)["choices"][0]["token_ids"]
 
 
-def measure(arguments, flags, golden):
-    with server(arguments, flags) as url:
+def ranks_of(url):
+    """Bytes of weights, and of keys and values of one token, of all ranks together."""
+    with urllib.request.urlopen(url + "/cluster", timeout=10) as answer:
+        cluster = json.load(answer)
+    tokens = cluster["cache"]["blocks"] * cluster["cache"]["block_size"]
+    return sum(r["weight_bytes"] for r in cluster["ranks"]), sum(r["cache_bytes"] for r in cluster["ranks"]) / tokens
+
+
+def measure(arguments, flags, golden, **how):
+    with server(arguments, flags, **how) as url:
         model = json.load(urllib.request.urlopen(url + "/v1/models", timeout=10))["data"][0]["id"]
         text = post(url, "/tokenize", {"model": model, "prompt": (ROOT / "LICENSE").read_text()})["tokens"]
         sequences = [g["prompt_tokens"] + g["tokens"] for g in golden]
@@ -42,9 +50,16 @@ def measure(arguments, flags, golden):
             some, likeliest = scored(url, model, sequence)
             values += some
             best += likeliest
+        weight_bytes, token_bytes = ranks_of(url)
     agreed = [next((i for i, (a, b) in enumerate(zip(d, g["tokens"])) if a != b), TOKENS) for d, g in zip(drawn, golden)]
     return {"agreed": sum(agreed) / len(agreed), "whole": sum(a == TOKENS for a in agreed), "values": values, "best": best,
-            "perplexity": math.exp(-sum(values) / len(values))}
+            "perplexity": math.exp(-sum(values) / len(values)), "weight_bytes": weight_bytes, "token_bytes": token_bytes}
+
+
+def beside(got, right):
+    """How often the likeliest token is the same, and the mean difference of a token's log-probability."""
+    same = sum(a == b for a, b in zip(got["best"], right["best"], strict=True)) / len(right["best"])
+    return same, sum(abs(a - b) for a, b in zip(got["values"], right["values"], strict=True)) / len(right["values"])
 
 
 def compare(description, runs, bounds):
@@ -60,8 +75,7 @@ def compare(description, runs, bounds):
     for name, flags in runs.items():
         got = measure(arguments, flags, golden)
         right = right or got
-        same = sum(a == b for a, b in zip(got["best"], right["best"])) / len(right["best"])
-        mean = sum(abs(a - b) for a, b in zip(got["values"], right["values"])) / len(right["values"])
+        same, mean = beside(got, right)
         print(f"{name:10} {got['agreed']:8.1f} of {TOKENS} {got['whole']:3} of {len(golden)} {100 * same:14.1f}% {mean:17.4f} "
               f"{got['perplexity']:11.3f}", flush=True)
         if name not in bounds:

@@ -122,12 +122,27 @@ def int4_numbers(random, rows, columns, scale, group, symmetric, bits):
     return numbers, zeros, scales
 
 
+def gptq_parts(numbers, zeros, scales, less):
+    return {"qweight": raw("I32", words(numbers.T, 0)), "qzeros": raw("I32", words((zeros.T - less) & 15, 1)),
+            "scales": raw("F16", scales.T)}
+
+
+def awq_parts(numbers, zeros, scales):
+    return {"qweight": raw("I32", awq_words(numbers.T)), "qzeros": raw("I32", awq_words(zeros.T)), "scales": raw("F16", scales.T)}
+
+
+def packed_parts(numbers, zeros, scales, kind):
+    """Without zeros where they are None."""
+    parts = {"weight_packed": raw("I32", words(numbers, 1)), "weight_scale": raw(kind, scales),
+             "weight_shape": raw("I64", list(numbers.shape))}
+    return parts if zeros is None else {**parts, "weight_zero_point": raw("I32", words(zeros, 0))}
+
+
 def gptq(group, symmetric, less, bits=5, order=True):
     def matrix(random, rows, columns, scale):
         size = group or columns
         numbers, zeros, scales = int4_numbers(random, rows, columns, scale, size, symmetric, bits)
-        parts = {"qweight": raw("I32", words(numbers.T, 0)), "qzeros": raw("I32", words((zeros.T - less) & 15, 1)),
-                 "scales": raw("F16", scales.T)}
+        parts = gptq_parts(numbers, zeros, scales, less)
         if order:
             parts["g_idx"] = raw("I32", np.arange(columns) // size)
         return parts
@@ -136,20 +151,14 @@ def gptq(group, symmetric, less, bits=5, order=True):
 
 def awq(group, bits):
     def matrix(random, rows, columns, scale):
-        numbers, zeros, scales = int4_numbers(random, rows, columns, scale, group, False, bits)
-        return {"qweight": raw("I32", awq_words(numbers.T)), "qzeros": raw("I32", awq_words(zeros.T)),
-                "scales": raw("F16", scales.T)}
+        return awq_parts(*int4_numbers(random, rows, columns, scale, group, False, bits))
     return matrix
 
 
 def packed(group, symmetric, kind, bits):
     def matrix(random, rows, columns, scale):
         numbers, zeros, scales = int4_numbers(random, rows, columns, scale, group or columns, symmetric, bits)
-        parts = {"weight_packed": raw("I32", words(numbers, 1)), "weight_scale": raw(kind, scales),
-                 "weight_shape": raw("I64", [rows, columns])}
-        if not symmetric:
-            parts["weight_zero_point"] = raw("I32", words(zeros, 0))
-        return parts
+        return packed_parts(numbers, None if symmetric else zeros, scales, kind)
     return matrix
 
 

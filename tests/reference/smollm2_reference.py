@@ -5,18 +5,17 @@
     pip install torch transformers tokenizers gguf
     tests/reference/smollm2_reference.py SmolLM2-135M-Instruct.Q4_1.gguf tests/golden/smollm2_greedy.json
 
-The GGUF is dequantised by the `gguf` package and loaded into transformers' LlamaForCausalLM; q and k rows are brought
-back from the interleaved to the half-split rotary order. Needs several GB: never run by scripts/test.
+The GGUF is dequantised by the `gguf` package and loaded into transformers' LlamaForCausalLM (smollm2_weights.py). Needs several GB: never run by scripts/test.
 """
 import json
 import sys
 
-import numpy as np
 import torch
 from gguf import GGUFReader
-from gguf.quants import dequantize
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from smollm2_weights import checkpoint_config, checkpoint_tensors
 
 PROMPTS = [
     "The capital of France is", "Once upon a time, in a small village by the sea,",
@@ -38,32 +37,8 @@ TOKENS = 64
 def load(path):
     reader = GGUFReader(path)
     field = lambda key: reader.fields[key].contents()
-    heads, kv_heads = field("llama.attention.head_count"), field("llama.attention.head_count_kv")
-    config = LlamaConfig(
-        vocab_size=len(field("tokenizer.ggml.tokens")), hidden_size=field("llama.embedding_length"),
-        intermediate_size=field("llama.feed_forward_length"), num_hidden_layers=field("llama.block_count"),
-        num_attention_heads=heads, num_key_value_heads=kv_heads,
-        max_position_embeddings=field("llama.context_length"), rope_theta=field("llama.rope.freq_base"),
-        rms_norm_eps=field("llama.attention.layer_norm_rms_epsilon"), tie_word_embeddings=True,
-        attn_implementation="eager")
-    names = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
-             "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
-             "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
-    state = {}
-    for tensor in reader.tensors:
-        weight = dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        base = tensor.name.removesuffix(".weight")
-        if base == "token_embd":
-            state["model.embed_tokens.weight"] = torch.from_numpy(weight)
-        elif base == "output_norm":
-            state["model.norm.weight"] = torch.from_numpy(weight)
-        else:
-            _, layer, part = base.split(".")
-            if part in ("attn_q", "attn_k"):
-                count = heads if part == "attn_q" else kv_heads
-                rows = weight.shape[0] // count
-                weight = weight.reshape(count, rows // 2, 2, -1).swapaxes(1, 2).reshape(weight.shape)
-            state[f"model.layers.{layer}.{names[part]}.weight"] = torch.from_numpy(np.ascontiguousarray(weight))
+    config = LlamaConfig(**checkpoint_config(reader), attn_implementation="eager")
+    state = {name: torch.from_numpy(values) for name, values in checkpoint_tensors(reader).items()}
     model = LlamaForCausalLM(config)
     missing, unexpected = model.load_state_dict(state, strict=False)
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)

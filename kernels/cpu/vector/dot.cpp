@@ -161,19 +161,16 @@ void round_to_bytes(const float* x, std::int64_t k, std::int8_t* bytes, float* s
     }
     const float scale = largest(most) / 127;
     const float inverse = scale > 0 ? 1 / scale : 0;
-    std::int32_t total = 0;
+    lanes total = splat(0.0F);  // exact: whole numbers
     for (int i = 0; i < block; i += 16) {
-      alignas(64) float whole[16];
       // In this order a NaN becomes 127.
-      store(whole, max(min(round(load(x + i) * splat(inverse)), splat(127.0F)), splat(-127.0F)));
-      for (int j = 0; j < 16; ++j) {
-        const auto byte = static_cast<std::int32_t>(whole[j]);
-        bytes[i + j] = static_cast<std::int8_t>(byte);
-        total += byte;
-      }
+      const lanes whole =
+          max(min(round(load(x + i) * splat(inverse)), splat(127.0F)), splat(-127.0F));
+      store_i8(bytes + i, whole);
+      total = total + whole;
     }
     scales[0] = scale + sum(wrong);
-    scales[1] = scales[0] * static_cast<float>(total);
+    scales[1] = scales[0] * sum(total);
   }
 }
 

@@ -128,5 +128,14 @@ inline lanes load_i8(const std::byte* p) {
   return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x)),
           _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(x, 8)))};
 }
+// Whole numbers from -128 to 127.
+inline void store_i8(std::int8_t* p, lanes x) {
+  // Packing works on each half of a register: words come as a0 b0 a1 b1, in fours.
+  const auto mixed = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
+  const auto words = _mm256_permute4x64_epi64(mixed, 0b11'01'10'00);
+  const auto bytes =
+      _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
 
 }  // namespace dinfer::kernels::cpu::DINFER_ISA

@@ -76,6 +76,11 @@ inline lanes load_i8(const std::byte* p) {
   const auto bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
 }
+// Whole numbers from -128 to 127.
+inline void store_i8(std::int8_t* p, lanes x) {
+  const auto bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x.v));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
 
 // Whole numbers of 32 bits, or four bytes each.
 struct quants {

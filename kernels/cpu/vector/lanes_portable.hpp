@@ -97,6 +97,10 @@ inline lanes load_bf16(const std::byte* p) {
 inline lanes load_i8(const std::byte* p) {
   return each([&](int i) { return static_cast<float>(static_cast<std::int8_t>(p[i])); });
 }
+// Whole numbers from -128 to 127.
+inline void store_i8(std::int8_t* p, lanes x) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<std::int8_t>(x.v[i]);
+}
 
 // Whole numbers of 32 bits, or four bytes each.
 struct quants {

@@ -165,7 +165,9 @@ TEST_CASE("cores are shared out over the ranks of a machine", "[parallel][placem
 }
 
 TEST_CASE("the pool is as large as the smallest rank's", "[parallel][placement]") {
-  plan_fixture cluster(smollm2(), smollm2_bytes());
+  auto shape = smollm2();
+  shape.heads = shape.kv_heads;  // no KV head can be read by both ranks
+  plan_fixture cluster(shape, smollm2_bytes());
   cluster.node("a", {"cpu:0", "cpu:1"}, 16 * gib, 2).sizes(2, 1);
   cluster.config.cache.memory_bytes = 64 * mib;
   const auto plan = cluster.place();

@@ -271,12 +271,11 @@ class gpu_bench {
   // `pairs`: of a query token and a key that it sees.
   void attend(row r, const batch_shape& shape, double pairs) {
     if (!wanted(r)) return;
-    const double keys = static_cast<double>(shape.sequences) * shape.context;
-    const double stored = static_cast<double>(row_bytes(page_type_, 1));
-    r.bytes = stored * 2 * kv_heads * head_dim * keys + element_ * 2 * hidden * shape.tokens();
+    const auto stored = static_cast<double>(row_bytes(page_type_, 2 * kv_heads * head_dim));
+    r.bytes = stored * shape.sequences * shape.context + element_ * 2 * hidden * shape.tokens();
     r.flops = 4.0 * query_heads * head_dim * pairs;
     const int copies = copies_of(r.bytes), groups = (copies + layers - 1) / layers;
-    const double page_bytes = stored * 2 * layers * kv_heads * block_size * head_dim;
+    const double page_bytes = stored * layers * block_size;
     const double pool = page_bytes * static_cast<double>(paged_case::page_count(shape, groups));
     const auto room = std::min(most_kv_bytes, 0.9 * static_cast<double>(device_.free_bytes()));
     if (pool > room) {

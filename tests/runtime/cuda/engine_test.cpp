@@ -137,14 +137,14 @@ TEST_CASE("with 16-bit activations most first tokens are the reference's, packed
   check_first_tokens(options, 16);
 }
 
-// What keys and values lose moves logits by hundredths, less than 8-bit weights do: first tokens
-// come out of prompts that were stored so, and the next ones are decoded over them.
+// transformers with keys and values that torch has rounded so keeps 19 of 20: first tokens come out
+// of prompts that were stored so, the next ones are decoded over them.
 TEST_CASE("with a cache of 8-bit floats most first tokens are the reference's", "[gpu][engine]") {
   auto options = on_gpu(
       model_path(), GENERATE(dtype_choice::bfloat16, dtype_choice::float16, dtype_choice::float32));
   options.kv_cache_dtype = cache_dtype_choice::fp8;
   options.batch_invariant = GENERATE(false, true);
-  check_first_tokens(options, 14);
+  check_first_tokens(options, 15);
 }
 
 TEST_CASE("with a cache of 8-bit floats answers begin as with one of 16 bits", "[gpu][engine]") {
@@ -165,7 +165,7 @@ TEST_CASE("with a cache of 8-bit floats answers begin as with one of 16 bits", "
     same += static_cast<std::size_t>(off.in1 - narrow[i].begin());
   }
   INFO(same << " of " << 32 * prompts.size() << " tokens before the first other one");
-  CHECK(same >= 8 * prompts.size());  // on average; garbage has none or one
+  CHECK(same >= 5 * prompts.size());  // on average; garbage has none or one
   CHECK(run(*e, prompts, greedy(32)).size() == prompts.size());  // over cached prefixes
 }
 

@@ -26,6 +26,7 @@ TEST_CASE("a block holds keys and values of its group's layers") {
   const auto groups = two_groups();
   CHECK(kv_block_bytes(groups[0], 16, kernels::dtype::f32) == 3 * 2 * 3 * 16 * 64 * 4);
   CHECK(kv_block_bytes(groups[1], 32, kernels::dtype::bf16) == 2 * 2 * 3 * 32 * 64 * 2);
+  CHECK(kv_block_bytes(groups[1], 32, kernels::dtype::f8_e4m3) == 2 * 2 * 3 * 32 * 64);
 }
 
 TEST_CASE("blocks are what memory holds, less the null block") {

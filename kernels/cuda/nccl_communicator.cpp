@@ -6,6 +6,7 @@
 // through memory of our own (peer_sum.hpp) where all ranks can.
 #include "kernels/cuda/nccl_communicator.hpp"
 
+#include "kernels/cuda/background.hpp"
 #include "kernels/cuda/check.hpp"
 #include "kernels/cuda/nccl.hpp"
 #include "kernels/cuda/peer_memory.hpp"
@@ -15,7 +16,6 @@
 #include <cstring>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <utility>
 
 namespace dinfer::kernels::cuda {
@@ -166,7 +166,7 @@ void start_abort(const std::shared_ptr<group_state>& state, int index) noexcept 
     if (state->peers) state->peers->abort();  // NCCL's kernels may come behind
   }
   try {
-    std::thread([state, index] { abort_group(state, index); }).detach();
+    run_in_background([state, index] { abort_group(state, index); });
   } catch (const std::system_error&) {  // no thread to be had
     abort_group(state, index);
   }
@@ -368,7 +368,7 @@ std::unique_ptr<communicator> join_nccl_group(device& owner, cudaStream_t stream
   // First, since it takes memory: once it is there it lets go of whatever comes.
   auto made = std::make_unique<nccl_communicator>(owner, stream, index, place, state);
   try {
-    std::thread([state, index, place] { join(state, index, place); }).detach();
+    run_in_background([state, index, place] { join(state, index, place); });
   } catch (const std::system_error& e) {
     throw device_error(errc::internal, owner.traits().name + ": no thread for NCCL: " + e.what());
   }

@@ -46,7 +46,7 @@ void relax() noexcept {
 }
 
 // Ranks of one layer come within a part of this of each other; to be woken takes as long.
-constexpr auto spin_time = std::chrono::microseconds(50);
+constexpr auto spin_time = std::chrono::microseconds(200);
 
 template <class Done>
 bool spin_until(Done&& done) {

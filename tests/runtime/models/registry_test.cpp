@@ -6,6 +6,7 @@
 #include "tests/support/tiny_llama.hpp"
 
 #include <numeric>
+#include <utility>
 
 using namespace dinfer;
 using namespace dinfer::runtime;
@@ -83,12 +84,12 @@ TEST_CASE("the ranks of the real model hold little more than one process would",
   const std::uint64_t one = o.sum_of_ranks(1, {30});
   CHECK(one == stored(o, ""));
   const std::uint64_t norms = stored(o, "norm");
-  for (const std::uint32_t tp : {2U, 3U, 9U}) {
+  // Of three KV heads, one is read by both of two ranks, and each by three of nine.
+  using row = std::pair<std::uint32_t, std::uint32_t>;
+  for (const auto& [tp, kv_heads] : {row(2, 4), row(3, 3), row(9, 9)}) {
     const auto held = o.sum_of_ranks(tp, {30});
     CAPTURE(tp, held, one);
-    // Above three ranks the three KV heads are held by several.
-    const std::uint64_t kv =
-        tp > 3 ? (tp - 3) * (stored(o, "attn_k.") + stored(o, "attn_v.")) / 3 : 0;
+    const std::uint64_t kv = (kv_heads - 3) * (stored(o, "attn_k.") + stored(o, "attn_v.")) / 3;
     CHECK(held == one + (tp - 1) * norms + kv);
     if (tp <= 3) CHECK(static_cast<double>(held) <= 1.05 * static_cast<double>(one));
   }

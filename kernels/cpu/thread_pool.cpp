@@ -5,6 +5,7 @@
 #include "kernels/cpu/thread_pool.hpp"
 
 #include "kernels/device.hpp"
+#include "kernels/spin.hpp"
 
 #include <chrono>
 #include <cstdlib>
@@ -14,9 +15,6 @@
 #include <pthread.h>
 #include <sched.h>
 #endif
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 namespace dinfer::kernels::cpu {
 
@@ -24,25 +22,6 @@ namespace {
 
 // Longer than the serial work between two operations of a step, much shorter than a time slice.
 constexpr auto spin_time = std::chrono::microseconds(20);
-
-void relax() noexcept {
-#if defined(__x86_64__)
-  _mm_pause();
-#endif
-}
-
-// True once `done()`; false when the spin time is over.
-template <class Done>
-bool spin_until(Done&& done) {
-  const auto deadline = std::chrono::steady_clock::now() + spin_time;
-  do {
-    for (int i = 0; i < 32; ++i) {
-      if (done()) return true;
-      relax();
-    }
-  } while (std::chrono::steady_clock::now() < deadline);
-  return done();
-}
 
 void pin(std::int32_t core) noexcept {
 #if defined(__linux__)
@@ -112,7 +91,7 @@ void thread_pool::start(std::int64_t chunks, void* body, call function) {
   while (take_one(0)) {
   }
   const auto done = [this] { return unfinished_.load(std::memory_order_acquire) == 0; };
-  if (spin_until(done)) return;
+  if (spin_until(spin_time, done)) return;
   for (auto left = unfinished_.load(std::memory_order_acquire); left != 0;
        left = unfinished_.load(std::memory_order_acquire)) {
     unfinished_.wait(left, std::memory_order_acquire);
@@ -125,7 +104,8 @@ void thread_pool::work(std::uint32_t thread) {
     if (stop_.load()) return;
     while (take_one(thread)) {
     }
-    if (spin_until([&] { return generation_.load(std::memory_order_acquire) != seen; })) continue;
+    if (spin_until(spin_time, [&] { return generation_.load(std::memory_order_acquire) != seen; }))
+      continue;
     generation_.wait(seen);
   }
 }

@@ -5,6 +5,7 @@
 #include "net/comm/ring_mesh.hpp"
 
 #include "kernels/device.hpp"
+#include "kernels/spin.hpp"
 
 #include <sched.h>
 
@@ -37,28 +38,8 @@ struct ring {
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 static_assert(sizeof(bell) == line && sizeof(ring) == 2 * line);
 
-void relax() noexcept {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
 // Ranks of one layer come within a part of this of each other; to be woken takes as long.
 constexpr auto spin_time = std::chrono::microseconds(200);
-
-template <class Done>
-bool spin_until(Done&& done) {
-  const auto deadline = clock::now() + spin_time;
-  do {
-    for (int i = 0; i < 32; ++i) {
-      if (done()) return true;
-      relax();
-    }
-  } while (clock::now() < deadline);
-  return false;
-}
 
 template <class Done>
 bool yield_until(Done&& done) {
@@ -146,7 +127,7 @@ class ring_mesh final : public byte_mesh {
              clock::time_point until) override {
     auto& own = bell_of(rank_);
     const auto moved = [&] { return own.count.load(std::memory_order_acquire) != ticket; };
-    if (core_each_ ? spin_until(moved) : yield_until(moved)) return;
+    if (core_each_ ? kernels::spin_until(spin_time, moved) : yield_until(moved)) return;
     own.sleeping.store(1);
     futex_wait(&own.count, ticket, until);
     own.sleeping.store(0);

@@ -24,14 +24,18 @@ std::int64_t mlp_unit(const model_shape& shape, std::int64_t tp) noexcept {
   return tp <= blocks_of(shape.mlp, shape.mlp_block) ? shape.mlp_block : smallest;
 }
 
+// Query heads that share a KV head.
+std::int32_t group_size(const model_shape& shape) noexcept { return shape.heads / shape.kv_heads; }
+
 struct head_part {
   range query, kv;
 };
+using head_split = head_part (*)(const model_shape&, std::int32_t tp, std::int32_t rank);
 
 // Whole KV groups; where there are more ranks than groups, ranks are dealt to KV heads as KV heads
 // would be to ranks, and those of one KV head share its query heads.
 head_part part_by_groups(const model_shape& shape, std::int32_t tp, std::int32_t rank) {
-  const std::int32_t group = shape.heads / shape.kv_heads;
+  const std::int32_t group = group_size(shape);
   if (tp <= shape.kv_heads) {
     const range kv = split_evenly(shape.kv_heads, tp, rank);
     return {{kv.begin * group, kv.end * group}, kv};
@@ -46,34 +50,34 @@ head_part part_by_groups(const model_shape& shape, std::int32_t tp, std::int32_t
 
 // Query heads as evenly as they go, and every KV head that they read.
 head_part part_by_queries(const model_shape& shape, std::int32_t tp, std::int32_t rank) {
-  const std::int32_t group = shape.heads / shape.kv_heads;
+  const std::int32_t group = group_size(shape);
   const range query = split_evenly(shape.heads, tp, rank);
   return {query, {query.begin / group, (query.end - 1) / group + 1}};
 }
 
 // Of the rank that holds most. A head's rows of the projections cost the same for queries, keys and
 // values; a query head has as many columns of the output projection, a KV head its pages.
-template <class Part>
-std::int64_t heaviest(const model_shape& shape, std::int32_t tp, Part part) {
+std::int64_t heaviest(const model_shape& shape, std::int32_t tp, head_split split) {
   std::int64_t most = 0;
   for (std::int32_t rank = 0; rank < tp; ++rank) {
-    const head_part held = part(shape, tp, rank);
+    const head_part held = split(shape, tp, rank);
     most = std::max(most, held.query.size() + held.kv.size());
   }
   return most;
 }
 
 // All ranks wait for the heaviest one after each layer's attention.
-void lay_out_heads(const model_shape& shape, rank_layout& rank) {
-  const std::int32_t tp = rank.tp_size;
+head_split lighter_split(const model_shape& shape, std::int32_t tp) {
   const bool groups = heaviest(shape, tp, part_by_groups) <= heaviest(shape, tp, part_by_queries);
-  const head_part part =
-      groups ? part_by_groups(shape, tp, rank.tp_rank) : part_by_queries(shape, tp, rank.tp_rank);
+  return groups ? part_by_groups : part_by_queries;
+}
+
+void lay_out_heads(const model_shape& shape, head_split split, rank_layout& rank) {
+  const head_part part = split(shape, rank.tp_size, rank.tp_rank);
   rank.query_heads = part.query;
   rank.kv_heads = part.kv;
-  const std::int32_t group = shape.heads / shape.kv_heads;
   for (std::int64_t head = part.query.begin; head < part.query.end; ++head)
-    rank.kv_of_query.push_back(static_cast<std::int32_t>(head / group - part.kv.begin));
+    rank.kv_of_query.push_back(static_cast<std::int32_t>(head / group_size(shape) - part.kv.begin));
 }
 
 void lay_out_mlp(const model_shape& shape, rank_layout& rank) {
@@ -217,6 +221,7 @@ result<std::vector<rank_layout>> lay_out(const model_shape& shape,
                                          std::span<const std::uint32_t> layers_per_stage) {
   DINFER_CHECK(check_tensor_parallel(shape, tensor_parallel_size));
   DINFER_CHECK(check_stages(shape, layers_per_stage));
+  const head_split heads = lighter_split(shape, static_cast<std::int32_t>(tensor_parallel_size));
   std::vector<rank_layout> ranks;
   std::int64_t first_layer = 0;
   for (std::size_t stage = 0; stage < layers_per_stage.size(); ++stage) {
@@ -229,7 +234,7 @@ result<std::vector<rank_layout>> lay_out(const model_shape& shape,
       rank.tp_rank = static_cast<std::int32_t>(tp_rank);
       rank.tp_size = static_cast<std::int32_t>(tensor_parallel_size);
       rank.layers = layers;
-      lay_out_heads(shape, rank);
+      lay_out_heads(shape, heads, rank);
       lay_out_mlp(shape, rank);
       lay_out_vocabulary(shape, rank);
       ranks.push_back(std::move(rank));

@@ -7,7 +7,8 @@ type, measured as quality.py says.
 
 Keys and values are rounded by up to 6 % of themselves, weights and activations not at all. transformers in float32, its keys and values
 rounded so by torch, has 94.5 % of the likeliest tokens on the same sequences, log-probabilities that differ by 0.105, and 1.2 % more
-perplexity; the bounds leave half as much again. Pages that are written and read in different orders are off by units. "few rows": prompts in steps of 48 tokens, so that most of a prompt is read from pages of earlier steps."""
+perplexity; the bounds leave half as much again. Pages that are written and read in different orders are off by units. "few rows":
+prompts in steps of 48 tokens, so that most of a prompt is read from pages of earlier steps."""
 import sys
 
 from quality import compare

@@ -16,10 +16,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TOKENS, PIECE, PIECES = 64, 512, 4
 
 
+def logprobs_of(url, tokens, **more):
+    """Of a prompt of `tokens`, the first of which has none, and of a token behind it."""
+    body = dict(prompt=tokens, max_tokens=1, temperature=0, logprobs=1, echo=True, **more)
+    return post(url, "/v1/completions", body)["choices"][0]["logprobs"]
+
+
 def scored(url, model, tokens):
     """For every token but the first: its log-probability, and the text of the likeliest one in its place."""
-    body = dict(model=model, prompt=tokens, max_tokens=1, temperature=0, logprobs=1, echo=True)
-    found = post(url, "/v1/completions", body)["choices"][0]["logprobs"]
+    found = logprobs_of(url, tokens, model=model)
     end = len(tokens)
     best = [max(top, key=top.get) for top in found["top_logprobs"][1:end]]
     return found["token_logprobs"][1:end], best

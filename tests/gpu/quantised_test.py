@@ -18,6 +18,7 @@ import statistics
 import sys
 
 from one_node import post, server
+from quality import logprobs_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MOST = {"bfloat16": 0.35, "8-bit floats": 0.9}
@@ -39,8 +40,7 @@ def scored(url, prompts):
     """The log-probability of each of the reference's tokens in reverse."""
     out = []
     for p in prompts:
-        body = dict(prompt=p["prompt"] + p["tokens"][::-1], max_tokens=1, temperature=0, logprobs=1, echo=True)
-        found = post(url, "/v1/completions", body)["choices"][0]["logprobs"]["token_logprobs"]
+        found = logprobs_of(url, p["prompt"] + p["tokens"][::-1])["token_logprobs"]
         out += found[len(p["prompt"]):len(p["prompt"]) + len(p["tokens"])]
     return out
 

@@ -5,7 +5,8 @@
     pip install torch transformers tokenizers gguf
     tests/reference/smollm2_reference.py SmolLM2-135M-Instruct.Q4_1.gguf tests/golden/smollm2_greedy.json
 
-The GGUF is dequantised by the `gguf` package and loaded into transformers' LlamaForCausalLM (smollm2_weights.py). Needs several GB: never run by scripts/test.
+The GGUF is dequantised by the `gguf` package and loaded into transformers' LlamaForCausalLM (smollm2_weights.py).
+Needs several GB: never run by scripts/test.
 """
 import json
 import sys

@@ -164,27 +164,21 @@ TEST_CASE("quantised weights compute what the same weights compute dequantised")
 
 TEST_CASE("8-bit floats are refused where the device has none") {
   const tiny_llama model(tiny_llama_options{});
-  engine_options options;
-  options.model_path = model.path();
-  options.quantization = quantization_choice::fp8;
-  const auto refused = engine::open(options);
-  REQUIRE(!refused);
-  CHECK(refused.error().code == errc::unsupported);
-  CHECK(refused.error().message.find("model.quantization") != std::string::npos);
-  CHECK(refused.error().message.find("8.9") != std::string::npos);
-}
-
-TEST_CASE("a cache of 8-bit floats is refused where the device has none") {
-  const tiny_llama model(tiny_llama_options{});
-  engine_options options;
-  options.model_path = model.path();
-  options.kv_cache_dtype = cache_dtype_choice::fp8;
-  const auto refused = engine::open(options);
-  REQUIRE(!refused);
-  CHECK(refused.error().code == errc::unsupported);
-  CHECK(refused.error().subject == "cache.kv_cache_dtype");
-  CHECK(refused.error().message.find("cache.kv_cache_dtype") != std::string::npos);
-  CHECK(refused.error().message.find("8.9") != std::string::npos);
+  const auto refusal = [&](auto choose) {
+    engine_options options;
+    options.model_path = model.path();
+    choose(options);
+    const auto refused = engine::open(options);
+    REQUIRE(!refused);
+    CHECK(refused.error().code == errc::unsupported);
+    CHECK(refused.error().message.find("8.9") != std::string::npos);
+    return refused.error();
+  };
+  const auto weights = refusal([](auto& o) { o.quantization = quantization_choice::fp8; });
+  CHECK(weights.message.find("model.quantization") != std::string::npos);
+  const auto cache = refusal([](auto& o) { o.kv_cache_dtype = cache_dtype_choice::fp8; });
+  CHECK(cache.subject == "cache.kv_cache_dtype");
+  CHECK(cache.message.find("cache.kv_cache_dtype") != std::string::npos);
 }
 
 // Four ranks cut attention's output and, having two super-blocks for four, the MLP inside of them.

@@ -41,6 +41,37 @@ std::uint64_t needed(const stored_tensor& tensor, const rank_layout& layout,
   return 0;
 }
 
+// The real model on one GPU: what its plan counts, as `config` stands.
+struct one_gpu {
+  cluster_config config;
+  runtime::model_shape shape;
+  runtime::weight_estimate weights;
+  rank_layout rank;
+
+  one_gpu() {
+    const auto source = runtime::open_weights(model_path());
+    REQUIRE(source);
+    const auto read = runtime::read_model_shape(**source);
+    REQUIRE(read);
+    shape = *read;
+    const auto factory = runtime::find_model(shape.architecture);
+    REQUIRE(factory);
+    const auto estimate = (*factory)->estimate(shape, **source);
+    REQUIRE(estimate);
+    weights = *estimate;
+    config.nodes.emplace_back().devices = {"cuda:0"};
+    const std::uint32_t layers = 30;
+    const auto ranks = runtime::lay_out(shape, 1, std::span(&layers, 1));
+    REQUIRE(ranks);
+    rank = ranks->front();
+  }
+
+  runtime::device_rules rules() const { return runtime::rules_for(config, shape, weights); }
+  std::uint64_t weight_bytes() const {
+    return runtime::planned_weight_bytes(shape, rank, weights, rules());
+  }
+};
+
 }  // namespace
 
 TEST_CASE("ranks' slices of the real model cover it exactly", "[parallel]") {
@@ -78,81 +109,43 @@ TEST_CASE("ranks' slices of the real model cover it exactly", "[parallel]") {
 
 // A layer of SmolLM2 has 3,538,944 elements in its matrices; its table 28,311,552.
 TEST_CASE("a plan with 8-bit floats counts one byte for layers and two for the table") {
-  const auto source = runtime::open_weights(model_path());
-  REQUIRE(source);
-  const auto shape = runtime::read_model_shape(**source);
-  REQUIRE(shape);
-  cluster_config config;
-  config.nodes.emplace_back().devices = {"cuda:0"};
-  const std::uint32_t layers = 30;
-  const auto ranks = runtime::lay_out(*shape, 1, std::span(&layers, 1));
-  REQUIRE(ranks);
-  const auto bytes = [&] {
-    const auto weights = smollm2_bytes();
-    return runtime::planned_weight_bytes(*shape, ranks->front(), weights,
-                                         runtime::rules_for(config, *shape, weights));
-  };
-  const std::uint64_t whole = bytes();
-  config.model.quantization = quantization_choice::fp8;
-  CHECK(whole - bytes() == 30ULL * 3'538'944);
-  CHECK(bytes() > 30ULL * 3'538'944 + 2ULL * 28'311'552);
+  one_gpu plan;
+  plan.weights = smollm2_bytes();
+  const std::uint64_t whole = plan.weight_bytes();
+  plan.config.model.quantization = quantization_choice::fp8;
+  CHECK(whole - plan.weight_bytes() == 30ULL * 3'538'944);
+  CHECK(plan.weight_bytes() > 30ULL * 3'538'944 + 2ULL * 28'311'552);
 }
 
 TEST_CASE("a plan with a cache of 8-bit floats has blocks of half the bytes") {
-  const auto source = runtime::open_weights(model_path());
-  REQUIRE(source);
-  const auto shape = runtime::read_model_shape(**source);
-  REQUIRE(shape);
-  cluster_config config;
-  config.nodes.emplace_back().devices = {"cuda:0"};
-  const std::uint32_t layers = 30;
-  const auto ranks = runtime::lay_out(*shape, 1, std::span(&layers, 1));
-  REQUIRE(ranks);
+  one_gpu plan;
+  plan.weights = smollm2_bytes();
   const auto bytes = [&] {
-    const auto rules = runtime::rules_for(config, *shape, smollm2_bytes());
-    return runtime::planned_block_bytes(*shape, ranks->front(), rules);
+    return runtime::planned_block_bytes(plan.shape, plan.rank, plan.rules());
   };
   // Keys and values of 30 layers, 3 heads of 64 elements, 32 tokens.
   CHECK(bytes() == 2ULL * 30 * 3 * 64 * 32 * 2);
-  config.cache.kv_cache_dtype = cache_dtype_choice::fp8;
+  plan.config.cache.kv_cache_dtype = cache_dtype_choice::fp8;
   CHECK(bytes() == 2ULL * 30 * 3 * 64 * 32);
-  config.model.dtype = dtype_choice::float32;
+  plan.config.model.dtype = dtype_choice::float32;
   CHECK(bytes() == 2ULL * 30 * 3 * 64 * 32);
 }
 
 // Its matrices are Q4_1 and its table Q8_0: 5 and 8.5 bits an element, packed as in the file.
 TEST_CASE("a plan for a GPU counts quantised matrices packed, unless they are expanded") {
-  const auto source = runtime::open_weights(model_path());
-  REQUIRE(source);
-  const auto shape = runtime::read_model_shape(**source);
-  REQUIRE(shape);
-  const auto factory = runtime::find_model(shape->architecture);
-  REQUIRE(factory);
-  const auto weights = (*factory)->estimate(*shape, **source);
-  REQUIRE(weights);
-  cluster_config config;
-  config.nodes.emplace_back().devices = {"cuda:0"};
-  const std::uint32_t layers = 30;
-  const auto ranks = runtime::lay_out(*shape, 1, std::span(&layers, 1));
-  REQUIRE(ranks);
-  const auto bytes = [&] {
-    return runtime::planned_weight_bytes(*shape, ranks->front(), *weights,
-                                         runtime::rules_for(config, *shape, *weights));
-  };
+  one_gpu plan;
   const auto workspace = [&] {
-    return runtime::planned_step_memory(*shape, ranks->front(),
-                                        runtime::rules_for(config, *shape, *weights))
-        .workspace;
+    return runtime::planned_step_memory(plan.shape, plan.rank, plan.rules()).workspace;
   };
   const std::uint64_t vectors = (30 * 2 + 1) * 576 * 4, elements = 30ULL * 3'538'944 + 28'311'552;
-  CHECK(bytes() == 30ULL * 3'538'944 * 5 / 8 + 28'311'552ULL * 17 / 16 + vectors);
+  CHECK(plan.weight_bytes() == 30ULL * 3'538'944 * 5 / 8 + 28'311'552ULL * 17 / 16 + vectors);
   const std::uint64_t with_room = workspace();
-  config.model.dequantize = true;
-  CHECK(bytes() == 2 * elements + vectors);
+  plan.config.model.dequantize = true;
+  CHECK(plan.weight_bytes() == 2 * elements + vectors);
   CHECK(with_room - workspace() == 2ULL * 28'311'552);
-  config.model.dequantize = false;
-  config.model.dtype = dtype_choice::float32;
-  CHECK(bytes() == 4 * elements + vectors);
+  plan.config.model.dequantize = false;
+  plan.config.model.dtype = dtype_choice::float32;
+  CHECK(plan.weight_bytes() == 4 * elements + vectors);
 }
 
 }  // namespace dinfer::tests

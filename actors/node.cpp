@@ -64,6 +64,7 @@ caf::result<shard_actor> node::spawn_shard(const shard_order& order,
   auto handle = spawn_state<shard>(self_->home_system(), setup_.detached,
                                    shard_setup{order.rank, std::move(*options), setup_.make_runner,
                                                setup_.config->nodes[setup_.index], faults, board});
+  hold_until_end(handle, setup_.life);
   shards_[order.rank] = {handle, order.stage, board};
   return handle;
 }

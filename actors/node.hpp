@@ -20,6 +20,7 @@ struct node_setup {
   std::shared_ptr<const cluster_config> config;
   std::size_t index = 0;
   runner_factory make_runner;
+  std::shared_ptr<void> life;  // held until the last shard has ended
   hello ours;
   std::vector<std::pair<std::uint32_t, gateway_actor>> gateways;  // of this node
   directory_actor directory;                                      // on the first node

@@ -72,7 +72,8 @@ struct node_process::impl {
   std::shared_ptr<const cluster_config> config;
   std::unique_ptr<own_system> own;
   caf::actor_system* system = nullptr;  // own's, or that of the options
-  // Held by what actors may call us back through; `all_ended` when the last of them is gone.
+  // Held by actors that have threads, and by what actors may call us back through; `all_ended` when
+  // the last of them is gone.
   std::promise<void> no_caller;
   std::future<void> all_ended = no_caller.get_future();
   std::shared_ptr<void> life{nullptr, [this](void*) { no_caller.set_value(); }};
@@ -116,6 +117,7 @@ result<void> node_process::impl::start() {
   if (config->nodes.size() > 1) {
     network = spawn_network(*system, parts.own);
     dialer = spawn_state<actors::dialer>(*system, true, dialer_setup{network, parts.own});
+    hold_until_end(dialer, life);
   }
   if (options.node_index == 0) spawn_first(ours);
   DINFER_CHECK(publish());
@@ -162,6 +164,7 @@ result<void> node_process::impl::start_gateway(std::uint32_t index, const net::s
       *system, true, gateway_setup{index, made.board, [to = made.face](net::engine_events events) {
                                      to->deliver(std::move(events));
                                    }});
+  hold_until_end(made.actor, life);
   link->bind(made.actor);
   gateways.push_back(made);
   DINFER_CHECK(made.face->start());
@@ -205,10 +208,8 @@ void node_process::impl::spawn_node(const hello& ours) {
   node_setup setup;
   setup.config = config;
   setup.index = options.node_index;
-  setup.make_runner = [alive = life, make = options.parts.make_runner](
-                          const runtime::runner_options& rank, const node_section& here) {
-    return make(rank, here);
-  };
+  setup.make_runner = options.parts.make_runner;
+  setup.life = life;
   setup.stages_too = apart();
   setup.ours = ours;
   for (const auto& made : gateways) {

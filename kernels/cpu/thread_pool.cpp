@@ -4,9 +4,11 @@
 // nothing or a chunk of the present job, and never a stale one.
 #include "kernels/cpu/thread_pool.hpp"
 
+#include "kernels/cpu/pools.hpp"
 #include "kernels/device.hpp"
 #include "kernels/spin.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <limits>
@@ -40,22 +42,26 @@ void pin(std::int32_t core) noexcept {
 void thread_pool::aligned_free::operator()(float* p) const noexcept { std::free(p); }
 
 thread_pool::thread_pool(std::uint32_t threads, std::int32_t first_core)
-    : scratch_(threads == 0 ? 1 : threads) {
+    : scratch_(std::size_t{std::max(threads, 1U)} + 1) {
   if (first_core >= 0) pin(first_core);
   try {
-    for (std::uint32_t i = 1; i < this->threads(); ++i) {
+    for (std::uint32_t i = 1; i < threads; ++i) {
       workers_.emplace_back([this, i, first_core] {
         if (first_core >= 0) pin(first_core + static_cast<std::int32_t>(i));
         work(i);
       });
     }
+    join_pools(*this);
   } catch (...) {  // a limit on threads or memory: those that run must end first
     stop();
     throw;
   }
 }
 
-thread_pool::~thread_pool() { stop(); }
+thread_pool::~thread_pool() {
+  leave_pools(*this);
+  stop();
+}
 
 void thread_pool::stop() {
   stop_.store(true);
@@ -75,8 +81,15 @@ bool thread_pool::take_one(std::uint32_t thread) {
   return true;
 }
 
+bool thread_pool::help() noexcept {
+  if (left_.load(std::memory_order_relaxed) == 0 || guest_.exchange(true)) return false;
+  const bool took = take_one(threads());
+  guest_.store(false);
+  return took;
+}
+
 void thread_pool::start(std::int64_t chunks, void* body, call function) {
-  if (workers_.empty() || chunks <= 1) {
+  if (chunks <= 1 || (workers_.empty() && !several_pools())) {
     for (std::int64_t i = 0; i < chunks; ++i) function(body, i, 0);
     return;
   }
@@ -86,8 +99,10 @@ void thread_pool::start(std::int64_t chunks, void* body, call function) {
   chunks_ = static_cast<std::uint32_t>(chunks);
   unfinished_.store(chunks_, std::memory_order_relaxed);
   left_.store(chunks_, std::memory_order_release);
-  generation_.fetch_add(1);
-  generation_.notify_all();
+  if (!workers_.empty()) {
+    generation_.fetch_add(1);
+    generation_.notify_all();
+  }
   while (take_one(0)) {
   }
   const auto done = [this] { return unfinished_.load(std::memory_order_acquire) == 0; };

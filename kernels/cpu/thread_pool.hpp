@@ -2,7 +2,9 @@
 // Spreads the chunks of one operation over a device's threads. The caller takes part, so a pool of
 // one thread starts none. Workers take chunks one by one, spin for some microseconds when there are
 // none and then sleep: a machine that is shared is not burnt, and a worker that the operating
-// system holds back delays nobody. Thread: run() is called by one thread at a time.
+// system holds back delays nobody. Where a process has several pools, a thread of one that waits
+// for the work of another takes over chunks of it (kernels/neighbours.hpp): ranks that hold more
+// than others, or are held up, delay them less. Thread: run() is called by one thread at a time.
 #pragma once
 
 #include <atomic>
@@ -24,10 +26,10 @@ class thread_pool {
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
 
-  std::uint32_t threads() const noexcept { return static_cast<std::uint32_t>(scratch_.size()); }
+  std::uint32_t threads() const noexcept { return static_cast<std::uint32_t>(workers_.size()) + 1; }
 
   // Calls body(chunk, thread) once for every chunk in 0 .. chunks - 1, in any order; returns when
-  // all are done. `body` does not throw. thread < threads() picks scratch memory.
+  // all are done. `body` does not throw. `thread` picks scratch memory; threads() is a guest.
   template <class Body>
   void run(std::int64_t chunks, Body&& body) {
     using plain = std::remove_reference_t<Body>;
@@ -42,6 +44,9 @@ class thread_pool {
   void reserve_scratch(std::size_t floats);
   // This thread's; what it holds is lost between chunks.
   float* scratch(std::uint32_t thread) const noexcept { return scratch_[thread].data.get(); }
+
+  // Takes one chunk of the job that another thread runs, if there is one and no other guest.
+  bool help() noexcept;
 
  private:
   using call = void (*)(void*, std::int64_t, std::uint32_t);
@@ -58,7 +63,7 @@ class thread_pool {
   void work(std::uint32_t thread);
   bool take_one(std::uint32_t thread);
 
-  std::vector<scratch_memory> scratch_;
+  std::vector<scratch_memory> scratch_;  // of each thread, then of a guest
   std::vector<std::thread> workers_;
 
   // The job. The plain members are read only by a thread that holds an unfinished chunk of it.
@@ -69,6 +74,7 @@ class thread_pool {
   alignas(64) std::atomic<std::uint32_t> unfinished_{0};  // chunks that are not done
   alignas(64) std::atomic<std::uint32_t> generation_{0};  // jobs so far; workers sleep on it
   std::atomic<bool> stop_{false};
+  alignas(64) std::atomic<bool> guest_{false};
 };
 
 }  // namespace dinfer::kernels::cpu

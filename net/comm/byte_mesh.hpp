@@ -14,6 +14,8 @@
 
 namespace dinfer::net {
 
+class lending;
+
 constexpr std::int32_t lane_count = 2;
 enum class lane : std::uint8_t { collective, pairwise };
 
@@ -39,6 +41,9 @@ class byte_mesh {
   // True when a peer's end is known to be gone; what it wrote before may still be read.
   virtual bool gone(std::int32_t peer) = 0;
   virtual void wake() noexcept = 0;
+
+  // Where ranks that share an address space show each other tensors; null: they do not.
+  virtual lending* loans() const noexcept { return nullptr; }
 };
 
 }  // namespace dinfer::net

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The algorithms. Small tensors are reduced by sending each rank everything (one round), large ones
-// by reduce-scatter and all-gather (two rounds, 2 (n - 1) / n of the bytes; Thakur et al. 2005);
-// either way every element is summed in rank order.
+// by reduce-scatter and all-gather (two rounds, 2 (n - 1) / n of the bytes; Thakur et al. 2005), by
+// ranks of one process in each other's memory; every way sums every element in rank order.
 #include "net/comm/collectives.hpp"
 
 #include "kernels/device.hpp"
 #include "net/comm/exchange.hpp"
+#include "net/comm/lending.hpp"
 #include "net/comm/sum.hpp"
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace dinfer::net {
@@ -20,6 +22,8 @@ using kernels::tensor;
 
 // Above this the second round costs less than the bytes it saves.
 constexpr std::int64_t direct_bytes = 64 << 10;
+// Summed, then written to everyone while they lie in the first cache.
+constexpr std::int64_t piece_bytes = 8 << 10;
 
 std::byte* at(const tensor& of, std::int64_t offset) {
   return static_cast<std::byte*>(of.data) + offset;
@@ -52,6 +56,7 @@ class mesh_communicator final : public kernels::communicator {
     exchange_.begin({operation::all_reduce, inout.type, 0});
     const auto bytes = inout.bytes();
     if (bytes <= direct_bytes || inout.elements() < size()) return reduce_directly(inout);
+    if (exchange_.loans() != nullptr) return reduce_in_place(inout, *exchange_.loans());
     reduce_in_two_rounds(inout);
   }
 
@@ -156,6 +161,30 @@ class mesh_communicator final : public kernels::communicator {
       exchange_.get(peer, at(inout, theirs.begin), theirs.bytes);
     }
     exchange_.finish();
+  }
+
+  // Each rank sums a part, and writes it into everyone's tensor.
+  void reduce_in_place(const tensor& inout, lending& loans) {
+    const lending::loan shown(loans, rank(), at(inout, 0));
+    exchange_.meet(inout.bytes());
+    sum_shown(inout.type, segment(inout, rank()), loans);
+    exchange_.meet(inout.bytes());
+  }
+
+  void sum_shown(kernels::dtype type, byte_range part, lending& loans) {
+    const lending::view shown(loans);
+    if (const auto peer = shown.missing(); peer >= 0)
+      exchange_.give_up(errc::peer_lost, peer,
+                        fmt::format("all_reduce: {} gave up", exchange_.peer_name(peer)));
+    for (std::int64_t done = 0; done < part.bytes; done += piece_bytes) {
+      const auto begin = part.begin + done;
+      const auto bytes = std::min(piece_bytes, part.bytes - done);
+      for (std::int32_t from = 0; from < size(); ++from)
+        sources_[static_cast<std::size_t>(from)] = shown.of(from) + begin;
+      auto* const own = shown.of(rank()) + begin;
+      sum_in_order(type, sources_, own, bytes / kernels::info(type).block_bytes);
+      for (const auto peer : others_) copy_bytes(shown.of(peer) + begin, own, bytes);
+    }
   }
 
   // What peers sent of `bytes` each; memory grows to the largest tensor seen and stays.

@@ -60,6 +60,16 @@ void exchange::get(std::int32_t peer, void* to, std::int64_t bytes) {
 
 void exchange::finish() { run(name(tag_.what)); }
 
+void exchange::meet(std::int64_t bytes) {
+  const operation_tag tag{tag_.what, tag_.type, head_only};
+  for (std::int32_t peer = 0; peer < size(); ++peer) {
+    if (peer == rank()) continue;
+    start_write(lane::collective, peer, tag, nullptr, static_cast<std::uint64_t>(bytes));
+    start_read(lane::collective, peer, tag, nullptr, static_cast<std::uint64_t>(bytes));
+  }
+  finish();
+}
+
 void exchange::send(std::int32_t peer, const void* from, std::int64_t bytes, kernels::dtype type) {
   check_usable();
   start_write(lane::pairwise, peer, {operation::message, type, 0}, from,
@@ -86,7 +96,7 @@ void exchange::start_write(lane on, std::int32_t peer, operation_tag tag, const 
   w.head = {frame_mark, epoch_, w.sequence++, tag, bytes};
   w.head_done = 0;
   w.body = static_cast<const std::byte*>(from);
-  w.left = bytes;
+  w.left = w.head.body();
   w.active = true;
 }
 
@@ -97,7 +107,7 @@ void exchange::start_read(lane on, std::int32_t peer, operation_tag tag, void* t
   r.expected = {frame_mark, epoch_, r.sequence++, tag, bytes};
   r.head_got = 0;
   r.body = static_cast<std::byte*>(to);
-  r.left = bytes;
+  r.left = r.expected.body();
   r.active = true;
 }
 
@@ -181,7 +191,7 @@ void exchange::check_head(std::int32_t peer, reader& r) {
   const bool fits = same(r.head.tag, r.expected.tag) && r.head.bytes == r.expected.bytes &&
                     r.head.sequence == r.expected.sequence && r.head.epoch == r.expected.epoch;
   if (fits) return;
-  r.left = r.head.bytes;  // for reset(), which reads past it
+  r.left = r.head.body();  // for reset(), which reads past it
   give_up(errc::mismatch, peer,
           fmt::format("ranks disagree: rank {} is at {}, {} at {}", rank(), describe(r.expected),
                       peer_name(peer), describe(r.head)));
@@ -190,7 +200,7 @@ void exchange::check_head(std::int32_t peer, reader& r) {
 // While resetting every frame is dropped until the peer's reset to our epoch.
 void exchange::check_reset_head(std::int32_t peer, reader& r) {
   if (r.head.mark != frame_mark) give_up(errc::device_lost, peer, "its byte stream is damaged");
-  r.left = r.head.bytes;
+  r.left = r.head.body();
   if (r.head.tag.what != operation::reset || r.head.epoch < epoch_) return;
   if (r.head.epoch > epoch_)
     give_up(errc::mismatch, peer,
@@ -276,13 +286,14 @@ std::string exchange::peer_name(std::int32_t peer) const {
 
 std::string exchange::describe(const frame& head) const {
   const auto type = static_cast<std::size_t>(head.tag.type);
-  return fmt::format("{} number {} of {} bytes ({}, root {}, epoch {})", name(head.tag.what),
-                     head.sequence, head.bytes,
-                     type < 10 ? kernels::info(head.tag.type).name : "unknown type", head.tag.root,
-                     head.epoch);
+  return fmt::format(
+      "{} number {} of {} bytes ({}, {}, epoch {})", name(head.tag.what), head.sequence, head.bytes,
+      type < 10 ? kernels::info(head.tag.type).name : "unknown type",
+      head.tag.root == head_only ? "in place" : fmt::format("root {}", head.tag.root), head.epoch);
 }
 
 void exchange::give_up(errc code, std::int32_t peer, const std::string& why) {
+  broken_ = true;
   throw device_error(code, fmt::format("group {}: {}", group_, why), peer);
 }
 

@@ -31,6 +31,9 @@ enum class operation : std::uint8_t {
   message
 };
 
+// In the place of a root: the frame says what its writer is at, and no bytes follow.
+constexpr std::uint16_t head_only = 0xffff;
+
 // What both ends of a frame must agree on.
 struct operation_tag {
   operation what = operation::reset;
@@ -43,7 +46,9 @@ struct frame {
   std::uint32_t epoch = 0;
   std::uint32_t sequence = 0;  // of the lane, from this writer
   operation_tag tag;
-  std::uint64_t bytes = 0;  // that follow
+  std::uint64_t bytes = 0;  // of the tensor, which follows
+
+  std::uint64_t body() const noexcept { return tag.root == head_only ? 0 : bytes; }
 };
 static_assert(sizeof(frame) == 24);
 
@@ -56,6 +61,8 @@ class exchange {
   std::int32_t rank() const noexcept { return mesh_->rank(); }
   std::int32_t size() const noexcept { return mesh_->size(); }
   std::string_view wires() const noexcept { return mesh_->wires(); }
+  lending* loans() const noexcept { return mesh_->loans(); }
+  std::string peer_name(std::int32_t peer) const;
 
   // A collective: begin, then any number of rounds of put and get, each ended by finish. At most
   // one put and one get per peer and round. The memory must last until finish returns.
@@ -63,6 +70,10 @@ class exchange {
   void put(std::int32_t peer, const void* from, std::int64_t bytes);
   void get(std::int32_t peer, void* to, std::int64_t bytes);
   void finish();
+  // In between: meets every peer, all of which are at a tensor of `bytes` bytes.
+  void meet(std::int64_t bytes);
+  // Of a collective that cannot go on for the sake of `peer`.
+  [[noreturn]] void give_up(errc code, std::int32_t peer, const std::string& why);
 
   // Point to point, in order per pair. send returns once the bytes lie in the lane.
   void send(std::int32_t peer, const void* from, std::int64_t bytes, kernels::dtype type);
@@ -108,9 +119,7 @@ class exchange {
   void wait(std::uint32_t ticket, const char* doing);
   void look_for_losses(const char* doing);
   std::int32_t awaited() const noexcept;
-  std::string peer_name(std::int32_t peer) const;
   std::string describe(const frame& head) const;
-  [[noreturn]] void give_up(errc code, std::int32_t peer, const std::string& why);
 
   std::unique_ptr<byte_mesh> mesh_;
   std::string group_;

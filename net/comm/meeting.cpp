@@ -22,7 +22,7 @@ tl::unexpected<error> without(const meeting& of, std::int32_t member, const erro
 // Groups of this process that some, but not all members have come to.
 struct waiting_room {
   struct table {
-    std::shared_ptr<shared_memory> memory;
+    common_room shared;
     std::vector<bool> here;
     std::int32_t count = 0;
     std::int32_t missing = -1;  // who was waited for in vain
@@ -101,14 +101,14 @@ std::string member_name(const meeting& of, std::int32_t member) {
                      member_place(of.members[static_cast<std::size_t>(member)]));
 }
 
-result<std::shared_ptr<shared_memory>> meet_in_process(const meeting& of) {
+result<common_room> meet_in_process(const meeting& of) {
   const auto index = static_cast<std::size_t>(of.index);
   std::unique_lock lock(room().mutex);
   auto& place = room().tables[of.key()];
   if (!place || place->here[index]) {  // the second: an attempt that was given up
     DINFER_TRY(auto memory, shared_memory::make(ring_mesh_bytes(of.size())));
     place = std::make_shared<waiting_room::table>();
-    place->memory = std::move(memory);
+    place->shared = {std::move(memory), std::make_shared<lending>(of.size())};
     place->here.resize(of.members.size());
   }
   const auto table = place;
@@ -121,7 +121,7 @@ result<std::shared_ptr<shared_memory>> meet_in_process(const meeting& of) {
   while (!room().changed.wait_until(lock, of.limit.next_look(), decided) && !of.limit.given_up() &&
          clock::now() < of.limit.deadline) {
   }
-  if (complete()) return table->memory;
+  if (complete()) return table->shared;
   if (of.limit.given_up()) return leave(of, *table);
   if (table->missing < 0) {  // the first to give up says for whom, and all do
     const auto absent = std::find(table->here.begin(), table->here.end(), false);

@@ -6,6 +6,7 @@
 #include "net/comm/byte_mesh.hpp"
 #include "net/comm/card.hpp"
 #include "net/comm/door.hpp"
+#include "net/comm/lending.hpp"
 #include "net/comm/shared_memory.hpp"
 #include "net/comm/stream.hpp"
 
@@ -32,8 +33,12 @@ struct meeting {
 std::string member_name(const meeting& of, std::int32_t member);
 std::string member_place(const card& member);
 
-// Memory that all members, threads of this process, share. The first to come makes it.
-result<std::shared_ptr<shared_memory>> meet_in_process(const meeting& of);
+// What all members, threads of this process, share. The first to come makes it.
+struct common_room {
+  std::shared_ptr<shared_memory> memory;
+  std::shared_ptr<lending> loans;
+};
+result<common_room> meet_in_process(const meeting& of);
 
 // One connection per lane to every other member: sockets[lane][member]. Each member dials those
 // before it and is dialled by those after it; both ends prove that they hold the other's card.

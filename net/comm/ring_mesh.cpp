@@ -5,6 +5,7 @@
 #include "net/comm/ring_mesh.hpp"
 
 #include "kernels/device.hpp"
+#include "kernels/neighbours.hpp"
 #include "kernels/spin.hpp"
 
 #include <sched.h>
@@ -71,9 +72,10 @@ std::size_t ring_offset(lane on, std::int32_t from, std::int32_t to, std::int32_
 
 class ring_mesh final : public byte_mesh {
  public:
-  ring_mesh(std::shared_ptr<shared_memory> memory, std::vector<stream> liveness, std::int32_t rank,
-            std::int32_t size)
+  ring_mesh(std::shared_ptr<shared_memory> memory, std::shared_ptr<lending> loans,
+            std::vector<stream> liveness, std::int32_t rank, std::int32_t size)
       : memory_(std::move(memory)),
+        loans_(std::move(loans)),
         liveness_(std::move(liveness)),
         rank_(rank),
         size_(size),
@@ -127,7 +129,9 @@ class ring_mesh final : public byte_mesh {
              clock::time_point until) override {
     auto& own = bell_of(rank_);
     const auto moved = [&] { return own.count.load(std::memory_order_acquire) != ticket; };
-    if (core_each_ ? kernels::spin_until(spin_time, moved) : yield_until(moved)) return;
+    const bool came = core_each_ ? kernels::spin_until(spin_time, moved, kernels::help_a_neighbour)
+                                 : yield_until(moved);
+    if (came) return;
     own.sleeping.store(1);
     futex_wait(&own.count, ticket, until);
     own.sleeping.store(0);
@@ -139,6 +143,7 @@ class ring_mesh final : public byte_mesh {
   }
 
   void wake() noexcept override { ring_bell(rank_); }
+  lending* loans() const noexcept override { return loans_.get(); }
 
  private:
   bell& bell_of(std::int32_t rank) const noexcept {
@@ -173,6 +178,7 @@ class ring_mesh final : public byte_mesh {
   }
 
   std::shared_ptr<shared_memory> memory_;
+  std::shared_ptr<lending> loans_;
   std::vector<stream> liveness_;
   std::int32_t rank_, size_;
   bool core_each_;  // the ranks do not wait for each other's processors
@@ -185,9 +191,16 @@ std::size_t ring_mesh_bytes(std::int32_t size) {
 }
 
 std::unique_ptr<byte_mesh> make_ring_mesh(std::shared_ptr<shared_memory> memory,
+                                          std::shared_ptr<lending> loans, std::int32_t rank,
+                                          std::int32_t size) {
+  return std::make_unique<ring_mesh>(std::move(memory), std::move(loans), std::vector<stream>{},
+                                     rank, size);
+}
+
+std::unique_ptr<byte_mesh> make_ring_mesh(std::shared_ptr<shared_memory> memory,
                                           std::vector<stream> liveness, std::int32_t rank,
                                           std::int32_t size) {
-  return std::make_unique<ring_mesh>(std::move(memory), std::move(liveness), rank, size);
+  return std::make_unique<ring_mesh>(std::move(memory), nullptr, std::move(liveness), rank, size);
 }
 
 }  // namespace dinfer::net

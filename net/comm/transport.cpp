@@ -65,8 +65,9 @@ class cpu_transport final : public runtime::transport {
  private:
   result<std::unique_ptr<byte_mesh>> meet(const meeting& here, wire_kind kind) {
     if (kind == wire_kind::local) {
-      DINFER_TRY(auto memory, meet_in_process(here));
-      return make_ring_mesh(std::move(memory), {}, here.index, here.size());
+      DINFER_TRY(auto shared, meet_in_process(here));
+      return make_ring_mesh(std::move(shared.memory), std::move(shared.loans), here.index,
+                            here.size());
     }
     const bool tcp = kind == wire_kind::tcp;
     DINFER_TRY(auto sockets, meet_by_socket(here, *door_, kind, tcp ? lane_count : 1));

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/thread_pool.hpp"
+#include "kernels/neighbours.hpp"
 #include "kernels/tensor.hpp"
 #include "tests/kernels/support.hpp"
 
 #include <sys/resource.h>
 
 #include <atomic>
+#include <chrono>
 #include <fstream>
+#include <thread>
 
 using namespace dinfer;
 using namespace dinfer::kernels;
@@ -153,6 +156,51 @@ TEST_CASE("a thread pool runs every chunk once, run after run") {
       if (!once) FAIL("threads " << threads << " chunks " << chunks);
     }
   }
+}
+
+TEST_CASE("a thread that waits takes over chunks of another's pool") {
+  cpu::thread_pool pool(1, -1);
+  cpu::thread_pool other(1, -1);  // alone, a pool looks for nobody
+  std::atomic<bool> over{false};
+  std::thread guest([&] {
+    while (!over) kernels::help_a_neighbour();
+  });
+  pool.reserve_scratch(16);
+  std::atomic<int> inside{0};
+  std::atomic<std::uint32_t> threads{0};
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  pool.run(2, [&](std::int64_t, std::uint32_t thread) {
+    pool.scratch(thread)[0] = 1;
+    threads |= 1U << thread;
+    ++inside;
+    while (inside < 2 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  });
+  CHECK(inside == 2);
+  CHECK(threads == 3);  // the caller is 0, the guest comes after all threads
+  over = true;
+  guest.join();
+}
+
+TEST_CASE("pools that come and go run every chunk once, guests or not") {
+  std::atomic<bool> over{false};
+  std::vector<std::thread> guests;
+  for (int i = 0; i < 2; ++i)
+    guests.emplace_back([&] {
+      while (!over) kernels::help_a_neighbour();
+    });
+  bool once = true;
+  for (int round = 0; round < 300; ++round) {
+    cpu::thread_pool pool(1, -1), second(2, -1);
+    for (auto* one : {&pool, &second}) {
+      std::vector<std::atomic<int>> seen(40);
+      one->run(40,
+               [&](std::int64_t chunk, std::uint32_t) { ++seen[static_cast<std::size_t>(chunk)]; });
+      for (const auto& times : seen) once = once && times == 1;
+    }
+  }
+  CHECK(once);
+  over = true;
+  for (auto& one : guests) one.join();
 }
 
 TEST_CASE("a pool of one thread works on the caller's") {

@@ -2,17 +2,22 @@
 // Every operation over every wire gives exactly what a plain loop in rank order gives. Data is made
 // from a seed, rank and position, so each rank knows what the others hold.
 #include "kernels/device.hpp"
+#include "net/comm/lending.hpp"
 #include "net/comm/sum.hpp"
 #include "tests/net/comm/group.hpp"
 #include "tests/support/allocation_meter.hpp"
 #include "tests/support/catch.hpp"
 #include "tests/support/model_path.hpp"
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <sstream>
+#include <thread>
 
 namespace dinfer::tests {
 namespace {
@@ -140,6 +145,28 @@ TEST_CASE("every operation sums and moves exactly between processes", "[comm]") 
       throw std::runtime_error("wrong at " + std::to_string(count));
   });
   REQUIRE(ranks.all_fine());
+}
+
+TEST_CASE("what a rank shows is taken back when nobody is in it any more", "[comm]") {
+  net::lending loans(2);
+  std::array<std::byte, 2> shown{};
+  std::optional<net::lending::loan> first(std::in_place, loans, 0, &shown[0]);
+  std::optional<net::lending::loan> second(std::in_place, loans, 1, &shown[1]);
+  std::optional<net::lending::view> view(std::in_place, loans);
+  CHECK(view->missing() == -1);
+  CHECK(view->of(1) == &shown[1]);
+  std::atomic<bool> back{false};
+  std::thread taker([&] {
+    second.reset();
+    back = true;
+  });
+  std::this_thread::sleep_for(20ms);
+  CHECK_FALSE(back);
+  view.reset();
+  taker.join();
+  CHECK(net::lending::view(loans).missing() == 1);
+  first.reset();
+  CHECK(net::lending::view(loans).missing() == 0);
 }
 
 TEST_CASE("half-precision sums are torch's, bit for bit", "[comm]") {

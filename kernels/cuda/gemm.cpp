@@ -194,9 +194,14 @@ bool gemm::multiply_swiglu(const product& p, void* gated) {
 
 // Null: nobody but multiply_ourselves can.
 const gemm_choice* gemm::choose(const product& p) {
-  const auto found = table_.find(shape_of(p, tuning_bucket(p.rows)));
+  const auto bucket = tuning_bucket(p.rows);
+  const auto found = table_.find(shape_of(p, bucket));
   const gemm_choice* choice = found == table_.end() ? nullptr : &found->second;
-  if (choice == nullptr && !capturing()) choice = measure(p);
+  // What is fastest for 232 rows may compute 256 in two goes, and whole buckets are what recorded
+  // steps and full chunks hold: they have the last word.
+  const bool partial = choice != nullptr && p.rows == bucket && choice->measured_rows < bucket;
+  if ((choice == nullptr || partial) && !capturing())
+    if (const auto* measured = measure(p)) choice = measured;
   if (choice != nullptr && (choice->measured_rows == p.rows || fits(p, *choice))) return choice;
   return guess(p);
 }

@@ -377,6 +377,29 @@ TEST_CASE("rows of a decoding step: swapped products take part on Hopper, and ar
   CHECK(narrow.tunings().begin()->second.way == gemm_way::library);
 }
 
+TEST_CASE("a whole bucket is measured again when fewer of its rows were measured first") {
+  fake = {};
+  problem it(64, 40, 72);
+  gemm g(nullptr, space, space_bytes, options_in(""));
+  const auto measured = [&] { return g.tunings().begin()->second.measured_rows; };
+  g.multiply(it.over(36));
+  CHECK(measured() == 36);
+  fake.runs.clear();
+  g.multiply(it.over(40));
+  CHECK(it.right(40));
+  CHECK(fake.runs.size() == 1);  // more rows, not all
+  CHECK(measured() == 36);
+  g.multiply(it.over(48));
+  CHECK(it.right(48));
+  CHECK(measured() == 48);
+  CHECK(g.tunings().size() == 1);
+  fake.runs.clear();
+  g.multiply(it.over(48));
+  g.multiply(it.over(36));
+  CHECK(it.right(36));
+  CHECK(fake.runs.size() == 2);
+}
+
 TEST_CASE("gate and up become one product where a swapped one was the fastest") {
   fake = {};
   fake.skinny_ms = 0.05F;

@@ -12,7 +12,6 @@
 #include <chrono>
 #include <functional>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -131,11 +130,11 @@ Handle me(auto* self) {
 
 inline clock_time now(auto* self) { return self->home_system().clock().now(); }
 
-// Holds `what` until an actor has ended and all who watch it were told. CAF's network hears of it as
-// one of them, and keeps the actor for good when it is stopped in between.
-void hold_until_end(const auto& handle, std::shared_ptr<void> what) {
-  const auto strong = caf::actor_cast<caf::strong_actor_ptr>(handle);
-  strong->get()->attach_functor([held = std::move(what)](const caf::error&) {});
+// Holds `what` until an actor has ended and all its watchers were told. One is CAF's network, which
+// keeps an actor for good when it is stopped in between.
+void hold_until_end(const auto& handle, auto what) {
+  caf::actor_cast<caf::strong_actor_ptr>(handle)->get()->attach_functor(
+      [held = std::move(what)](const caf::error&) {});
 }
 
 // Calls back once when a watched actor is gone, whatever the reason. Monitors, never links: a link

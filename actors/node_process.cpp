@@ -72,8 +72,9 @@ struct node_process::impl {
   std::shared_ptr<const cluster_config> config;
   std::unique_ptr<own_system> own;
   caf::actor_system* system = nullptr;  // own's, or that of the options
-  // Held by actors that have threads, and by what actors may call us back through; `all_ended` when
-  // the last of them is gone.
+  // Held by actors that have threads, which CAF's network keeps for good if it is stopped before it
+  // was told of their end, and by what actors may call us back through; `all_ended` when the last
+  // is gone.
   std::promise<void> no_caller;
   std::future<void> all_ended = no_caller.get_future();
   std::shared_ptr<void> life{nullptr, [this](void*) { no_caller.set_value(); }};

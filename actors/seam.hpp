@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The only file that asks which CAF this is. It speaks the words of CAF 1.x over 0.17.6, the
-// version that Debian 12 ships, so that a later move rewrites this file, interfaces.hpp and
-// system.cpp and leaves the actors alone. Used by the .cpp files of actors/ and by their tests.
+// The only file that asks which CAF this is. It speaks the words of CAF 1.x over 0.17.6, which
+// Debian 12 ships: a later move rewrites this file, interfaces.hpp and system.cpp and leaves the
+// actors alone. Used by the .cpp files of actors/ and by their tests.
 #pragma once
 
 #include "dinfer/error.hpp"
@@ -130,8 +130,7 @@ Handle me(auto* self) {
 
 inline clock_time now(auto* self) { return self->home_system().clock().now(); }
 
-// Holds `what` until an actor has ended and all its watchers were told. One is CAF's network, which
-// keeps an actor for good when it is stopped in between.
+// Holds `what` until an actor has ended and all who watch it, CAF's network too, were told.
 void hold_until_end(const auto& handle, auto what) {
   caf::actor_cast<caf::strong_actor_ptr>(handle)->get()->attach_functor(
       [held = std::move(what)](const caf::error&) {});

@@ -132,8 +132,7 @@ inline clock_time now(auto* self) { return self->home_system().clock().now(); }
 
 // Holds `what` until an actor has ended and all who watch it, CAF's network too, were told.
 void hold_until_end(const auto& handle, auto what) {
-  caf::actor_cast<caf::strong_actor_ptr>(handle)->get()->attach_functor(
-      [held = std::move(what)](const caf::error&) {});
+  handle->attach_functor([held = std::move(what)](const caf::error&) {});
 }
 
 // Calls back once when a watched actor is gone, whatever the reason. Monitors, never links: a link

@@ -129,8 +129,8 @@ class ring_mesh final : public byte_mesh {
              clock::time_point until) override {
     auto& own = bell_of(rank_);
     const auto moved = [&] { return own.count.load(std::memory_order_acquire) != ticket; };
-    const bool came = core_each_ ? kernels::spin_until(spin_time, moved, kernels::help_a_neighbour)
-                                 : yield_until(moved);
+    const auto help = [&] { return clock::now() < until && kernels::help_a_neighbour(); };
+    const bool came = core_each_ ? kernels::spin_until(spin_time, moved, help) : yield_until(moved);
     if (came) return;
     own.sleeping.store(1);
     futex_wait(&own.count, ticket, until);

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a rank is told when another one is late, gone, killed, or does something else; and that a
 // group works again after reset.
+#include "kernels/cpu/thread_pool.hpp"
 #include "kernels/device.hpp"
+#include "kernels/spin.hpp"
 #include "tests/net/comm/group.hpp"
 #include "tests/support/catch.hpp"
 
 #include <sys/mman.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <latch>
 #include <mutex>
@@ -82,6 +85,28 @@ TEST_CASE("a rank that stays away is named when the deadline passes", "[comm]") 
   }
   CHECK(longest_ms >= 199);
   CHECK(longest_ms < 3000);
+}
+
+TEST_CASE("a rank that has others to help sees its deadline all the same", "[comm]") {
+  std::atomic<bool> over{false};
+  std::thread busy([&] {
+    kernels::cpu::thread_pool pool(1, -1), other(1, -1);
+    const auto some_time = [](std::int64_t, std::uint32_t) {
+      kernels::spin_until(std::chrono::microseconds(100), [] { return false; });
+    };
+    while (!over) pool.run(1000, some_time);
+  });
+  std::latch done(2);
+  failure seen;
+  run_threads(wires[0].of(2, 200ms), [&](auto& c) {
+    float x = 1;
+    if (c.rank() == 0) seen = failure_of([&] { c.all_reduce(view(&x, dtype::f32, 1)); });
+    done.arrive_and_wait();
+    over = true;
+  });
+  busy.join();
+  CHECK(seen.code == errc::timeout);
+  CHECK(seen.peer == 1);
 }
 
 TEST_CASE("a member that never comes is named by join", "[comm]") {

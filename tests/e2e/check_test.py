@@ -12,17 +12,12 @@ import sys
 import tempfile
 import time
 
-from cluster import BINARIES, ROOT, config_text, free_port
+from cluster import BINARIES, ROOT, as_hosts, config_text, free_port
 
 
 def write(folder, nodes, tables=(), env=(), name="cluster.conf"):
-    """env: variables of each node, by its index."""
-    text = config_text(nodes, free_port(), dict(tables))
-    for i, variables in dict(env).items():
-        inline = ", ".join(f'{k} = "{v}"' for k, v in variables.items())
-        text = text.replace(f'name = "n{i}"\n', f'name = "n{i}"\nenv = {{{inline}}}\n')
     path = pathlib.Path(folder) / name
-    path.write_text(text)
+    path.write_text(config_text(nodes, free_port(), dict(tables), env=env))
     return path
 
 
@@ -118,9 +113,7 @@ def gpus(folder):
     assert codes == [0], said
     assert re.match(r"WARN.*NCCL SHM(.|\n)*P2P between these GPUs is off: NCCL_P2P_DISABLE=1 is set on node n0", line(table, "ranks 0, 1")), table
 
-    sockets = {"NCCL_P2P_DISABLE": "1", "NCCL_SHM_DISABLE": "1"}
-    codes, table, said = check(write(folder, [["cuda:0"], ["cuda:1"]], two,
-                                     {i: {**sockets, "NCCL_HOSTID": f"host{i}"} for i in range(2)}), 2)
+    codes, table, said = check(write(folder, [["cuda:0"], ["cuda:1"]], two, as_hosts(2)), 2)
     print(table, end="")
     assert codes == [0, 0], said
     assert re.match(r"WARN.*NCCL NET/Socket(.|\n)*OVER PLAIN SOCKETS", line(table, "ranks 0, 1")), table

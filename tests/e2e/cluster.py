@@ -34,8 +34,9 @@ def toml(value):
     return json.dumps(value)
 
 
-def config_text(nodes, port, tables, one_address=False):
-    """nodes: lists of devices, one per process, on 127.0.0.1, 127.0.0.2, ...; tables: {"parallel": {...}}."""
+def config_text(nodes, port, tables, one_address=False, env=()):
+    """nodes: lists of devices, one per process, on 127.0.0.1, 127.0.0.2, ...; tables: {"parallel": {...}}; env: variables of
+    each node, by its index."""
     out = []
     tables = {"model": {"path": MODEL, "served_name": "smollm2", "dtype": "float32"}, **tables}
     for name, keys in tables.items():
@@ -44,8 +45,15 @@ def config_text(nodes, port, tables, one_address=False):
         address = "127.0.0.1" if one_address else f"127.0.0.{i + 1}"
         out += ["[[node]]", f'name = "n{i}"', f'address = "{address}"', f"port = {free_port(address)}",
                 f"devices = {toml(devices)}"]
+        if variables := dict(env).get(i):
+            out += ["env = {" + ", ".join(f"{k} = {toml(v)}" for k, v in variables.items()) + "}"]
     out += ["[[gateway]]", 'node = "n0"', 'address = "127.0.0.1"', f"port = {port}"]
     return "\n".join(out) + "\n"
+
+
+def as_hosts(count):
+    """Variables that make NCCL take each node of one host for a host of its own, so that only sockets join them."""
+    return {i: {"NCCL_HOSTID": f"host{i}", "NCCL_P2P_DISABLE": "1", "NCCL_SHM_DISABLE": "1"} for i in range(count)}
 
 
 def make_certificates(folder, *names):
@@ -56,14 +64,14 @@ def make_certificates(folder, *names):
 
 
 class Cluster:
-    def __init__(self, nodes=(("cpu:0",),), one_address=False, tls=False, **tables):
+    def __init__(self, nodes=(("cpu:0",),), one_address=False, tls=False, env=(), **tables):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = tempfile.TemporaryDirectory(prefix="dinfer-e2e-")
         if tls:
             tables["security"] = make_certificates(f"{self.folder.name}/certs", *(f"n{i}" for i in range(len(nodes))))
         self.config = pathlib.Path(self.folder.name) / "cluster.conf"
-        self.config.write_text(config_text(nodes, self.port, tables, one_address))
+        self.config.write_text(config_text(nodes, self.port, tables, one_address, env))
         self.logs = [pathlib.Path(self.folder.name) / f"n{i}.log" for i in range(len(nodes))]
         self.processes = [self.start(i) for i in range(len(nodes))]
 

@@ -2,8 +2,10 @@
 """Checkpoints of other families over several nodes, one device each on addresses of their own: the greedy tokens that
 transformers draws in float32, asked for over HTTP by token ids.
 
-    families_test.py CHECKPOINTS        the folder that tests/reference/family_checkpoints.py fills
+    families_test.py CHECKPOINTS [--gpus 4]      the folder that tests/reference/family_checkpoints.py fills; with --gpus on
+                                                 so many GPUs, the ways of more with fewer ranks a stage
 """
+import argparse
 import json
 import pathlib
 import sys
@@ -17,15 +19,17 @@ FAMILIES = json.loads((ROOT / "tests/golden/families.json").read_text())["famili
 SHAPES = {"gpt2": (4, 2, [3, 2]), "opt": (4, 1, None), "qwen2": (2, 2, [4, 1])}
 
 
-def run(folder, family):
+def run(folder, family, gpus):
     tp, pp, layers = SHAPES[family]
+    tp = min(tp, gpus // pp) if gpus else tp
     parallel = {"tensor_parallel_size": tp, "pipeline_parallel_size": pp}
     if layers:
         parallel["pp_layers"] = layers
     prompts = [{"prompt_tokens": a["prompt"], "tokens": a["tokens"]} for a in FAMILIES[family]]
-    model = {"path": str(folder / family / "single"), "served_name": "smollm2"}  # whom answers() asks
+    model = {"path": str(folder / family / "single"), "served_name": "smollm2", "dtype": "float32"}  # whom answers() asks
     began = time.monotonic()
-    with Cluster(devices([1] * (tp * pp)), model=model, parallel=parallel, cache={"blocks": 100},
+    nodes = [[f"cuda:{i}"] for i in range(tp * pp)] if gpus else devices([1] * (tp * pp))
+    with Cluster(nodes, model=model, parallel=parallel, cache={"blocks": 100},
                  scheduler={"max_num_seqs": 8, "max_num_batched_tokens": 64}) as cluster:
         cluster.wait_ready()
         got = answers(cluster, prompts)
@@ -35,8 +39,12 @@ def run(folder, family):
 
 
 def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("checkpoints", type=pathlib.Path)
+    parser.add_argument("--gpus", type=int)
+    args = parser.parse_args()
     for family in SHAPES:
-        run(pathlib.Path(sys.argv[1]), family)
+        run(args.checkpoints, family, args.gpus)
     return 0
 
 

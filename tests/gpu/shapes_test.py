@@ -12,7 +12,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "e2e"))
 
-from cluster import GOLDEN, MODEL, Cluster  # noqa: E402
+from cluster import GOLDEN, MODEL, Cluster, as_hosts  # noqa: E402
 from shapes_test import answers  # noqa: E402
 
 # name: tensor parallel, pipeline parallel, layers per stage
@@ -28,20 +28,22 @@ SHAPES = {
 
 
 def holders(gpus):
-    """How so many GPUs are held: devices of each node, isolation."""
+    """How so many GPUs are held: devices of each node, isolation, variables of each node. Two hosts are two nodes that sockets join."""
     names = [f"cuda:{i}" for i in range(gpus)]
     if gpus == 1:
-        return {"one process": ([names], "node")}
-    return {"one process": ([names], "node"), "a process each": ([names], "process"), "a node each": ([[n] for n in names], "node")}
+        return {"one process": ([names], "node", {})}
+    half = gpus // 2
+    return {"one process": ([names], "node", {}), "a process each": ([names], "process", {}),
+            "a node each": ([[n] for n in names], "node", {}), "two hosts": ([names[:half], names[half:]], "node", as_hosts(2))}
 
 
-def run(shape, holder, nodes, isolation):
+def run(shape, holder, nodes, isolation, env):
     tp, pp, layers = SHAPES[shape]
     parallel = {"tensor_parallel_size": tp, "pipeline_parallel_size": pp, "isolation": isolation}
     if layers:
         parallel["pp_layers"] = layers
     began = time.monotonic()
-    with Cluster(nodes, model={"path": MODEL, "served_name": "smollm2", "dtype": "float32"}, parallel=parallel,
+    with Cluster(nodes, env=env, model={"path": MODEL, "served_name": "smollm2", "dtype": "float32"}, parallel=parallel,
                  cache={"blocks": 512}, scheduler={"max_num_seqs": 16}) as cluster:
         cluster.wait_ready()
         began, ready = time.monotonic(), time.monotonic() - began

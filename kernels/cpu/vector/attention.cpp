@@ -128,12 +128,15 @@ void soften(const attention_job& job, const work& w, std::int64_t row, std::int3
             std::int32_t high) {
   float* scores = w.scores + row * keys_at_once;
   const lanes scale = splat(job.scale);
-  store(scores, load(scores) * scale);
-  store(scores + 16, load(scores + 16) * scale);
-  for (std::int32_t j = 0; j < low; ++j) scores[j] = -__builtin_inff();
-  for (std::int32_t j = high; j < keys_at_once; ++j) scores[j] = -__builtin_inff();
-
-  const lanes a = load(scores), b = load(scores + 16);
+  lanes a = load(scores) * scale, b = load(scores + 16) * scale;
+  if (low > 0 || high < keys_at_once) {
+    store(scores, a);
+    store(scores + 16, b);
+    for (std::int32_t j = 0; j < low; ++j) scores[j] = -__builtin_inff();
+    for (std::int32_t j = high; j < keys_at_once; ++j) scores[j] = -__builtin_inff();
+    a = load(scores);
+    b = load(scores + 16);
+  }
   const float before = w.peaks[row];
   const float highest = largest(max(a, b));
   const float peak = highest > before ? highest : before;

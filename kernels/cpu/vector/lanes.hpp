@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sixteen floats, `lanes`, and the few operations that the inner loops are written in. One
 // implementation per instruction set, chosen by the flags that the source is compiled with;
-// DINFER_ISA names the namespace. For the sources of this folder alone.
+// DINFER_ISA names the namespace. sum and largest fold in halves, eight of sixteen first, whatever
+// the hardware. For the sources of this folder alone.
 #pragma once
 
 #include <cstddef>
@@ -33,25 +34,6 @@ inline void store_partial(float* p, std::int64_t count, lanes v) {
   alignas(64) float padded[16];
   store(padded, v);
   for (std::int64_t i = 0; i < count; ++i) p[i] = padded[i];
-}
-
-// In one order, whatever the hardware.
-inline float sum(lanes v) {
-  alignas(64) float a[16];
-  store(a, v);
-  for (int width = 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) a[i] += a[i + width];
-  }
-  return a[0];
-}
-
-inline float largest(lanes v) {
-  alignas(64) float a[16];
-  store(a, v);
-  for (int width = 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) a[i] = a[i] > a[i + width] ? a[i] : a[i + width];
-  }
-  return a[0];
 }
 
 // e^x to about an ulp; exactly 1 at 0 and 0 below -87.3; infinity above 88.7. Reduction by ln 2 in

@@ -2,7 +2,7 @@
 // lanes.hpp in AVX2, FMA and F16C: two registers.
 #pragma once
 
-#include <immintrin.h>
+#include "kernels/cpu/vector/folds_x86.hpp"
 
 namespace dinfer::kernels::cpu::DINFER_ISA {
 
@@ -41,6 +41,9 @@ inline lanes round(lanes x) {
   constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   return {_mm256_round_ps(x.a, mode), _mm256_round_ps(x.b, mode)};
 }
+
+inline float sum(lanes x) { return sum(_mm256_add_ps(x.a, x.b)); }
+inline float largest(lanes x) { return largest(_mm256_max_ps(x.a, x.b)); }
 
 // 2^n in two factors: n may be 128 or below -126.
 inline __m256 times_power_of_two(__m256 x, __m256 n) {

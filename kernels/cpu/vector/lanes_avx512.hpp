@@ -2,7 +2,7 @@
 // lanes.hpp in AVX-512 (F, BW, DQ, VL): one register.
 #pragma once
 
-#include <immintrin.h>
+#include "kernels/cpu/vector/folds_x86.hpp"
 
 namespace dinfer::kernels::cpu::DINFER_ISA {
 
@@ -26,6 +26,12 @@ inline lanes max(lanes a, lanes b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline lanes min(lanes a, lanes b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline lanes round(lanes a) {
   return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+inline float sum(lanes a) {
+  return sum(_mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1)));
+}
+inline float largest(lanes a) {
+  return largest(_mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1)));
 }
 inline lanes times_power_of_two(lanes a, lanes n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 inline void split_exponent(lanes x, lanes& m, lanes& n) {

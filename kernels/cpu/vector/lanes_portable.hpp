@@ -137,4 +137,18 @@ inline lanes to_float(const quants& q) {
   return each([&](int i) { return static_cast<float>(q.v[i]); });
 }
 
+inline float sum(lanes v) {
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) v.v[i] += v.v[i + width];
+  }
+  return v.v[0];
+}
+
+inline float largest(lanes v) {
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) v.v[i] = v.v[i] > v.v[i + width] ? v.v[i] : v.v[i + width];
+  }
+  return v.v[0];
+}
+
 }  // namespace dinfer::kernels::cpu::DINFER_ISA

@@ -17,6 +17,8 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -48,6 +50,15 @@ class communicator {
   virtual void broadcast(tensor inout, std::int32_t root) = 0;
   virtual void send(tensor in, std::int32_t peer) = 0;  // buffered: returns once `in` may be reused
   virtual void recv(tensor out, std::int32_t peer) = 0;
+
+  // Where all ranks have one address space: shows them `mine`, runs `body` once everyone is there,
+  // with what each rank shows, in rank order, and returns when all bodies have ended; until then
+  // what is shown may be read and written by all. False, and nothing was done: they have not. About
+  // `what`, whose type and bytes ranks must agree on.
+  virtual bool together(tensor /*what*/, void* /*mine*/,
+                        const std::function<void(std::span<void* const>)>& /*body*/) {
+    return false;
+  }
 
   // Wakes every blocked call of this rank with device_error{cancelled}. What the device computes
   // from then on means nothing. Any thread.

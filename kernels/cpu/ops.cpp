@@ -47,6 +47,10 @@ epilogue to_epilogue(activation act) {
   return epilogue::none;
 }
 
+constexpr std::int64_t norm_chunk = 32;  // rows
+// As many are shared out among ranks of one process: fewer cost less than to meet twice.
+constexpr std::int64_t shared_rows = 8;
+
 // How a product is cut: `units` stretches of panels as equal as they can be, none longer than
 // linear_group, times stretches of rows.
 struct cut {
@@ -72,11 +76,12 @@ cut cut_up(std::int64_t panels, bool paired, std::int64_t rows, std::int64_t thr
 }  // namespace
 
 template <class Body>
-void cpu_ops::for_rows(std::int64_t rows, std::int64_t rows_in_chunk, Body&& body) {
-  const auto chunks = (rows + rows_in_chunk - 1) / rows_in_chunk;
+void cpu_ops::for_rows(row_range rows, std::int64_t rows_in_chunk, Body&& body) {
+  const auto chunks = (rows.end - rows.begin + rows_in_chunk - 1) / rows_in_chunk;
   pool_.run(chunks, [&](std::int64_t chunk, std::uint32_t) {
-    const auto end = std::min(rows, (chunk + 1) * rows_in_chunk);
-    for (auto row = chunk * rows_in_chunk; row < end; ++row) body(row);
+    const auto begin = rows.begin + chunk * rows_in_chunk;
+    const auto end = std::min(rows.end, begin + rows_in_chunk);
+    for (auto row = begin; row < end; ++row) body(row);
   });
 }
 
@@ -114,30 +119,71 @@ void cpu_ops::embed(const embed_args& args) {
   });
 }
 
+norm_row cpu_ops::norm_of(const add_norm_args& args) const {
+  norm_row row;
+  row.n = args.residual.columns();
+  if (args.norm == nullptr) return row;
+  DINFER_ASSERT(is_f32(args.normed) && args.normed.elements() == args.residual.elements());
+  DINFER_ASSERT(args.norm->gain != nullptr);
+  row.gain = vector_of(args.norm->gain, row.n);
+  row.bias = vector_of(args.norm->bias, row.n);
+  row.epsilon = args.norm->epsilon;
+  return row;
+}
+
+void cpu_ops::add_norm_row(const add_norm_args& args, const norm_row& norm, std::int64_t t) const {
+  norm_row one = norm;
+  one.partial = args.partial ? args.partial.as<float>() + t * norm.n : nullptr;
+  one.residual = args.residual.as<float>() + t * norm.n;
+  one.out = args.norm != nullptr ? args.normed.as<float>() + t * norm.n : nullptr;
+  const bool layer = args.norm != nullptr && args.norm->kind == norm_kind::layer;
+  layer ? kernels_.layer_norm(one) : kernels_.rms_norm(one);
+}
+
 void cpu_ops::add_norm(const add_norm_args& args) {
   DINFER_ASSERT(is_f32(args.residual));
-  const auto n = args.residual.columns();
+  if (!args.partial && args.norm == nullptr) return;
+  const norm_row norm = norm_of(args);
   if (args.partial) {
     DINFER_ASSERT(is_f32(args.partial) && args.partial.elements() == args.residual.elements());
-    if (args.tp != nullptr && args.tp->size() > 1) args.tp->all_reduce(args.partial);
+    if (args.tp != nullptr && args.tp->size() > 1) {
+      if (args.residual.rows() >= shared_rows && share_rows(args, norm)) return;
+      args.tp->all_reduce(args.partial);
+    }
   }
-  if (!args.partial && args.norm == nullptr) return;
-  norm_row row;
-  row.n = n;
-  if (args.norm != nullptr) {
-    DINFER_ASSERT(is_f32(args.normed) && args.normed.elements() == args.residual.elements());
-    DINFER_ASSERT(args.norm->gain != nullptr);
-    row.gain = vector_of(args.norm->gain, n);
-    row.bias = vector_of(args.norm->bias, n);
-    row.epsilon = args.norm->epsilon;
-  }
-  const bool layer = args.norm != nullptr && args.norm->kind == norm_kind::layer;
-  for_rows(args.residual.rows(), 32, [&](std::int64_t t) {
-    norm_row one = row;
-    one.partial = args.partial ? args.partial.as<float>() + t * n : nullptr;
-    one.residual = args.residual.as<float>() + t * n;
-    one.out = args.norm != nullptr ? args.normed.as<float>() + t * n : nullptr;
-    layer ? kernels_.layer_norm(one) : kernels_.rms_norm(one);
+  for_rows({0, args.residual.rows()}, norm_chunk,
+           [&](std::int64_t t) { add_norm_row(args, norm, t); });
+}
+
+// Each rank sums and normalises a part of the rows, and writes them into everyone's tensors.
+bool cpu_ops::share_rows(const add_norm_args& args, const norm_row& norm) {
+  add_norm_args mine = args;
+  return args.tp->together(args.partial, &mine, [&](std::span<void* const> shown) {
+    const auto of = [&](std::int32_t rank) -> const add_norm_args& {
+      return *static_cast<const add_norm_args*>(shown[static_cast<std::size_t>(rank)]);
+    };
+    const std::int64_t rank = args.tp->rank(), size = args.tp->size();
+    const auto rows = args.residual.rows(), n = norm.n;
+    const auto row_of = [n](const tensor& t, std::int64_t row) { return t.as<float>() + row * n; };
+    for_rows({rows * rank / size, rows * (rank + 1) / size}, norm_chunk, [&](std::int64_t t) {
+      add_norm_args sum = args;
+      sum.partial = of(0).partial;  // where what all ranks have is summed, in rank order
+      norm_row add;
+      add.n = n;
+      add.residual = row_of(sum.partial, t);
+      for (std::int32_t from = 1; from < size; ++from) {
+        add.partial = row_of(of(from).partial, t);
+        kernels_.rms_norm(add);
+      }
+      add_norm_row(sum, norm, t);
+      for (std::int32_t to = 0; to < size; ++to) {
+        if (to == rank) continue;
+        const auto bytes = static_cast<std::size_t>(n) * sizeof(float);
+        std::memcpy(row_of(of(to).residual, t), row_of(args.residual, t), bytes);
+        if (args.norm == nullptr) continue;
+        std::memcpy(row_of(of(to).normed, t), row_of(args.normed, t), bytes);
+      }
+    });
   });
 }
 
@@ -145,7 +191,7 @@ void cpu_ops::round_to_bytes(tensor x, linear_job& job) {
   const auto rows = x.rows(), blocks = job.k / 32;
   const auto need = static_cast<std::size_t>(rows * job.k);
   if (rounded_.size() < need) rounded_.resize(need), scales_.resize(need / 16);
-  for_rows(rows, 16, [&](std::int64_t r) {
+  for_rows({0, rows}, 16, [&](std::int64_t r) {
     kernels_.round_to_bytes(job.x + r * job.x_stride, job.k, rounded_.data() + r * job.k,
                             scales_.data() + r * blocks * 2);
   });

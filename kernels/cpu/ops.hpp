@@ -10,6 +10,10 @@
 
 namespace dinfer::kernels::cpu {
 
+struct row_range {
+  std::int64_t begin = 0, end = 0;
+};
+
 class cpu_ops final : public ops {
  public:
   // bytes: products of quantised weights round activations to bytes (dot.cpp); otherwise all is
@@ -31,7 +35,11 @@ class cpu_ops final : public ops {
  private:
   // Rows that are cheap go to the pool only when there are many.
   template <class Body>
-  void for_rows(std::int64_t rows, std::int64_t rows_in_chunk, Body&& body);
+  void for_rows(row_range rows, std::int64_t rows_in_chunk, Body&& body);
+
+  norm_row norm_of(const add_norm_args& args) const;
+  void add_norm_row(const add_norm_args& args, const norm_row& norm, std::int64_t t) const;
+  bool share_rows(const add_norm_args& args, const norm_row& norm);
 
   void round_to_bytes(tensor x, linear_job& job);
 

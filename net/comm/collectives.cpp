@@ -56,8 +56,10 @@ class mesh_communicator final : public kernels::communicator {
     exchange_.begin({operation::all_reduce, inout.type, 0});
     const auto bytes = inout.bytes();
     if (bytes <= direct_bytes || inout.elements() < size()) return reduce_directly(inout);
-    if (exchange_.loans() != nullptr) return reduce_in_place(inout, *exchange_.loans());
-    reduce_in_two_rounds(inout);
+    const bool done = together(inout, inout.data, [&](std::span<void* const> shown) {
+      sum_shown(inout.type, segment(inout, rank()), shown);
+    });
+    if (!done) reduce_in_two_rounds(inout);
   }
 
   void all_gather(tensor in, tensor out) override {
@@ -118,6 +120,18 @@ class mesh_communicator final : public kernels::communicator {
     exchange_.recv(peer, out.data, out.bytes(), out.type);
   }
 
+  bool together(tensor what, void* mine,
+                const std::function<void(std::span<void* const>)>& body) override {
+    if (exchange_.loans() == nullptr) return false;
+    auto& loans = *exchange_.loans();
+    exchange_.begin({operation::all_reduce, what.type, 0});
+    const lending::loan shown(loans, rank(), mine);
+    exchange_.meet(what.bytes());
+    see_all(loans, body);
+    exchange_.meet(what.bytes());
+    return true;
+  }
+
   void abort() noexcept override { exchange_.abort(); }
   void reset(std::uint32_t epoch) override { exchange_.reset(epoch); }
 
@@ -163,27 +177,29 @@ class mesh_communicator final : public kernels::communicator {
     exchange_.finish();
   }
 
-  // Each rank sums a part, and writes it into everyone's tensor.
-  void reduce_in_place(const tensor& inout, lending& loans) {
-    const lending::loan shown(loans, rank(), at(inout, 0));
-    exchange_.meet(inout.bytes());
-    sum_shown(inout.type, segment(inout, rank()), loans);
-    exchange_.meet(inout.bytes());
-  }
-
-  void sum_shown(kernels::dtype type, byte_range part, lending& loans) {
+  void see_all(lending& loans, const std::function<void(std::span<void* const>)>& body) {
     const lending::view shown(loans);
     if (const auto peer = shown.missing(); peer >= 0)
       exchange_.give_up(errc::peer_lost, peer,
                         fmt::format("all_reduce: {} gave up", exchange_.peer_name(peer)));
+    shown_.clear();
+    for (std::int32_t from = 0; from < size(); ++from) shown_.push_back(shown.of(from));
+    body(shown_);
+  }
+
+  // Sums a part of the tensors that all ranks show, and writes it into every one.
+  void sum_shown(kernels::dtype type, byte_range part, std::span<void* const> shown) {
+    const auto at = [&](std::int32_t of, std::int64_t offset) {
+      return static_cast<std::byte*>(shown[static_cast<std::size_t>(of)]) + offset;
+    };
     for (std::int64_t done = 0; done < part.bytes; done += piece_bytes) {
       const auto begin = part.begin + done;
       const auto bytes = std::min(piece_bytes, part.bytes - done);
       for (std::int32_t from = 0; from < size(); ++from)
-        sources_[static_cast<std::size_t>(from)] = shown.of(from) + begin;
-      auto* const own = shown.of(rank()) + begin;
+        sources_[static_cast<std::size_t>(from)] = at(from, begin);
+      auto* const own = at(rank(), begin);
       sum_in_order(type, sources_, own, bytes / kernels::info(type).block_bytes);
-      for (const auto peer : others_) copy_bytes(shown.of(peer) + begin, own, bytes);
+      for (const auto peer : others_) copy_bytes(at(peer, begin), own, bytes);
     }
   }
 
@@ -223,6 +239,7 @@ class mesh_communicator final : public kernels::communicator {
   std::vector<std::int32_t> others_;
   std::vector<std::byte> scratch_;
   std::vector<const void*> sources_;  // in rank order
+  std::vector<void*> shown_;          // likewise
 };
 
 }  // namespace

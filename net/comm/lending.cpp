@@ -6,7 +6,7 @@
 
 namespace dinfer::net {
 
-lending::loan::loan(lending& to, std::int32_t rank, std::byte* data) : to_(to), rank_(rank) {
+lending::loan::loan(lending& to, std::int32_t rank, void* data) : to_(to), rank_(rank) {
   const std::unique_lock lock(to_.slot_of(rank_).used);
   to_.slot_of(rank_).data = data;
 }

@@ -5,7 +5,6 @@
 // each rank's own.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <shared_mutex>
 #include <vector>
@@ -19,7 +18,7 @@ class lending {
   // Shows a rank's tensor for as long as it lives. Waits for whoever is in it when it ends.
   class loan {
    public:
-    loan(lending& to, std::int32_t rank, std::byte* data);
+    loan(lending& to, std::int32_t rank, void* data);
     ~loan();
     loan(const loan&) = delete;
     loan& operator=(const loan&) = delete;
@@ -37,7 +36,7 @@ class lending {
     view(const view&) = delete;
     view& operator=(const view&) = delete;
 
-    std::byte* of(std::int32_t rank) const { return of_.slot_of(rank).data; }
+    void* of(std::int32_t rank) const { return of_.slot_of(rank).data; }
     std::int32_t missing() const noexcept;  // the first rank that shows nothing, -1: none
 
    private:
@@ -47,7 +46,7 @@ class lending {
  private:
   struct alignas(64) slot {
     std::shared_mutex used;  // shared: somebody reads or writes data
-    std::byte* data = nullptr;
+    void* data = nullptr;
   };
   slot& slot_of(std::int32_t rank) { return slots_[static_cast<std::size_t>(rank)]; }
 

@@ -130,6 +130,9 @@ struct embed_args {
   tensor out;                              // [T, H]
 };
 
+// What writes the x of a linear: `normed` of an add_norm, `out` of a linear with swiglu.
+enum class producer : std::uint8_t { norm, swiglu };
+
 // The largest step that will come.
 struct step_limits {
   std::int64_t tokens = 0;
@@ -147,10 +150,9 @@ class ops {
 
   virtual std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                           const prepare_options& options) = 0;
-  // The form in which linear of `w` likes its x, in the memory of `x`: what the `normed` of an
-  // add_norm, or the `out` of a linear with swiglu, may be that nobody else reads. linear of `w`
-  // takes either.
-  virtual tensor input_of(const weight& /*w*/, tensor x) const { return x; }
+  // The form in which linear of `w` likes its x, in the memory of `x`: what an output of `from` may
+  // be that nobody else reads. linear of `w` takes either.
+  virtual tensor input_of(const weight& /*w*/, tensor x, producer /*from*/) const { return x; }
   virtual void embed(const embed_args& args) = 0;
   virtual void add_norm(const add_norm_args& args) = 0;
   virtual void linear(const linear_args& args) = 0;

@@ -13,8 +13,6 @@ namespace dinfer::kernels::cpu {
 
 namespace {
 
-bool is_f32(const tensor& t) { return t.data != nullptr && t.type == dtype::f32; }
-
 // Where keys (part 0) or values (part 1) of one KV head of one page lie: [block_size][head_dim].
 std::byte* matrix(const kv_pages& pages, std::int64_t page, std::int32_t layer, int part,
                   std::int64_t head) {

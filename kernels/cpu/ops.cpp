@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Weights, embedding, norms, matrix products and row copies; attention.cpp has the rest. Arguments
-// that only a bug can produce are asserted, for they are the model's, not a user's.
+// Weights, embedding, matrix products and row copies; attention.cpp and add_norm.cpp have the rest.
+// Arguments that only a bug can produce are asserted, for they are the model's, not a user's.
 #include "kernels/cpu/ops.hpp"
 
 #include "dinfer/error.hpp"
+#include "kernels/cpu/arguments.hpp"
 #include "kernels/cpu/sample.hpp"
-#include "kernels/cpu/weights.hpp"
 
 #include <algorithm>
 #include <array>
@@ -15,21 +15,6 @@
 namespace dinfer::kernels::cpu {
 
 namespace {
-
-const cpu_weight& of(const weight* w) {
-  DINFER_ASSERT(w != nullptr);
-  return *static_cast<const cpu_weight*>(w);
-}
-
-// The values of a vector of `n`, or null for null.
-const float* vector_of(const weight* w, std::int64_t n) {
-  if (w == nullptr) return nullptr;
-  const auto& v = of(w);
-  DINFER_ASSERT(v.role() == weight_role::vector && v.columns() == n);
-  return v.values();
-}
-
-bool is_f32(const tensor& t) { return t.data != nullptr && t.type == dtype::f32; }
 
 epilogue to_epilogue(activation act) {
   switch (act) {
@@ -46,10 +31,6 @@ epilogue to_epilogue(activation act) {
   }
   return epilogue::none;
 }
-
-constexpr std::int64_t norm_chunk = 32;  // rows
-// As many are shared out among ranks of one process: fewer cost less than to meet twice.
-constexpr std::int64_t shared_rows = 8;
 
 // How a product is cut: `units` stretches of panels as equal as they can be, none longer than
 // linear_group, times stretches of rows.
@@ -74,16 +55,6 @@ cut cut_up(std::int64_t panels, bool paired, std::int64_t rows, std::int64_t thr
 }
 
 }  // namespace
-
-template <class Body>
-void cpu_ops::for_rows(row_range rows, std::int64_t rows_in_chunk, Body&& body) {
-  const auto chunks = (rows.end - rows.begin + rows_in_chunk - 1) / rows_in_chunk;
-  pool_.run(chunks, [&](std::int64_t chunk, std::uint32_t) {
-    const auto begin = rows.begin + chunk * rows_in_chunk;
-    const auto end = std::min(rows.end, begin + rows_in_chunk);
-    for (auto row = begin; row < end; ++row) body(row);
-  });
-}
 
 std::unique_ptr<weight> cpu_ops::prepare(std::span<const weight_slice> slices, weight_role role,
                                          const prepare_options& options) {
@@ -119,84 +90,22 @@ void cpu_ops::embed(const embed_args& args) {
   });
 }
 
-norm_row cpu_ops::norm_of(const add_norm_args& args) const {
-  norm_row row;
-  row.n = args.residual.columns();
-  if (args.norm == nullptr) return row;
-  DINFER_ASSERT(is_f32(args.normed) && args.normed.elements() == args.residual.elements());
-  DINFER_ASSERT(args.norm->gain != nullptr);
-  row.gain = vector_of(args.norm->gain, row.n);
-  row.bias = vector_of(args.norm->bias, row.n);
-  row.epsilon = args.norm->epsilon;
-  return row;
+tensor cpu_ops::input_of(const weight& w, tensor x, producer from) const {
+  // What follows a product is written by panels of 16 columns, half a block of bytes.
+  if (from == producer::norm && bytes_ && of(&w).takes_bytes()) x.type = dtype::u8;
+  return x;
 }
 
-void cpu_ops::add_norm_row(const add_norm_args& args, const norm_row& norm, std::int64_t t) const {
-  norm_row one = norm;
-  one.partial = args.partial ? args.partial.as<float>() + t * norm.n : nullptr;
-  one.residual = args.residual.as<float>() + t * norm.n;
-  one.out = args.norm != nullptr ? args.normed.as<float>() + t * norm.n : nullptr;
-  const bool layer = args.norm != nullptr && args.norm->kind == norm_kind::layer;
-  layer ? kernels_.layer_norm(one) : kernels_.rms_norm(one);
-}
-
-void cpu_ops::add_norm(const add_norm_args& args) {
-  DINFER_ASSERT(is_f32(args.residual));
-  if (!args.partial && args.norm == nullptr) return;
-  const norm_row norm = norm_of(args);
-  if (args.partial) {
-    DINFER_ASSERT(is_f32(args.partial) && args.partial.elements() == args.residual.elements());
-    if (args.tp != nullptr && args.tp->size() > 1) {
-      if (args.residual.rows() >= shared_rows && share_rows(args, norm)) return;
-      args.tp->all_reduce(args.partial);
-    }
-  }
-  for_rows({0, args.residual.rows()}, norm_chunk,
-           [&](std::int64_t t) { add_norm_row(args, norm, t); });
-}
-
-// Each rank sums and normalises a part of the rows, and writes them into everyone's tensors.
-bool cpu_ops::share_rows(const add_norm_args& args, const norm_row& norm) {
-  add_norm_args mine = args;
-  return args.tp->together(args.partial, &mine, [&](std::span<void* const> shown) {
-    const auto of = [&](std::int32_t rank) -> const add_norm_args& {
-      return *static_cast<const add_norm_args*>(shown[static_cast<std::size_t>(rank)]);
-    };
-    const std::int64_t rank = args.tp->rank(), size = args.tp->size();
-    const auto rows = args.residual.rows(), n = norm.n;
-    const auto row_of = [n](const tensor& t, std::int64_t row) { return t.as<float>() + row * n; };
-    for_rows({rows * rank / size, rows * (rank + 1) / size}, norm_chunk, [&](std::int64_t t) {
-      add_norm_args sum = args;
-      sum.partial = of(0).partial;  // where what all ranks have is summed, in rank order
-      norm_row add;
-      add.n = n;
-      add.residual = row_of(sum.partial, t);
-      for (std::int32_t from = 1; from < size; ++from) {
-        add.partial = row_of(of(from).partial, t);
-        kernels_.rms_norm(add);
-      }
-      add_norm_row(sum, norm, t);
-      for (std::int32_t to = 0; to < size; ++to) {
-        if (to == rank) continue;
-        const auto bytes = static_cast<std::size_t>(n) * sizeof(float);
-        std::memcpy(row_of(of(to).residual, t), row_of(args.residual, t), bytes);
-        if (args.norm == nullptr) continue;
-        std::memcpy(row_of(of(to).normed, t), row_of(args.normed, t), bytes);
-      }
-    });
-  });
-}
-
-void cpu_ops::round_to_bytes(tensor x, linear_job& job) {
-  const auto rows = x.rows(), blocks = job.k / 32;
-  const auto need = static_cast<std::size_t>(rows * job.k);
+byte_rows cpu_ops::round_to_bytes(tensor x) {
+  if (x.type == dtype::u8) return byte_rows_of(x);
+  const auto rows = x.rows(), k = x.columns();
+  const auto need = static_cast<std::size_t>(rows * k);
   if (rounded_.size() < need) rounded_.resize(need), scales_.resize(need / 16);
-  for_rows({0, rows}, 16, [&](std::int64_t r) {
-    kernels_.round_to_bytes(job.x + r * job.x_stride, job.k, rounded_.data() + r * job.k,
-                            scales_.data() + r * blocks * 2);
+  for_rows({0, rows}, 16, [&](std::int64_t r, std::uint32_t) {
+    kernels_.round_to_bytes(x.as<float>() + r * k, k, rounded_.data() + r * k,
+                            scales_.data() + r * (k / 16));
   });
-  job.bytes = rounded_.data();
-  job.byte_scales = scales_.data();
+  return {rounded_.data(), scales_.data()};
 }
 
 void cpu_ops::linear(const linear_args& args) {
@@ -205,7 +114,9 @@ void cpu_ops::linear(const linear_args& args) {
   const auto rows = args.x.rows();
   DINFER_ASSERT(w.role() != weight_role::vector);
   DINFER_ASSERT(paired == (w.role() == weight_role::gate_up));
-  DINFER_ASSERT(is_f32(args.x) && is_f32(args.out) && args.x.columns() == w.columns());
+  const bool bytes = bytes_ && w.takes_bytes();
+  DINFER_ASSERT(is_f32(args.x) || (bytes && args.x.type == dtype::u8));
+  DINFER_ASSERT(is_f32(args.out) && args.x.columns() == w.columns());
   DINFER_ASSERT(args.out.columns() == (paired ? w.rows() / 2 : w.rows()));
   DINFER_ASSERT(args.out.rows() == rows);
   if (rows == 0 || w.rows() == 0) return;
@@ -219,8 +130,11 @@ void cpu_ops::linear(const linear_args& args) {
   job.out_stride = args.out.columns();
   const auto panels = w.panels();
   const auto c = cut_up(static_cast<std::int64_t>(panels.size()), paired, rows, pool_.threads());
-  const bool bytes = bytes_ && w.takes_bytes();
-  if (bytes) round_to_bytes(args.x, job);
+  if (bytes) {
+    const byte_rows rounded = round_to_bytes(args.x);
+    job.bytes = rounded.bytes;
+    job.byte_scales = rounded.scales;
+  }
   const auto run = bytes ? kernels_.dot : kernels_.linear;
   pool_.reserve_scratch(bytes ? dot_scratch(job.k) : linear_scratch);
   pool_.run(c.units * c.row_chunks, [&](std::int64_t chunk, std::uint32_t thread) {

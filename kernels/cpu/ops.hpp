@@ -3,10 +3,13 @@
 // loops are in vector/. Thread: the device's own.
 #pragma once
 
+#include "kernels/cpu/arguments.hpp"
 #include "kernels/cpu/memory.hpp"
 #include "kernels/cpu/thread_pool.hpp"
 #include "kernels/cpu/vector/kernels.hpp"
 #include "kernels/ops.hpp"
+
+#include <algorithm>
 
 namespace dinfer::kernels::cpu {
 
@@ -23,6 +26,7 @@ class cpu_ops final : public ops {
 
   std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                   const prepare_options& options) override;
+  tensor input_of(const weight& w, tensor x, producer from) const override;
   void embed(const embed_args& args) override;
   void add_norm(const add_norm_args& args) override;
   void linear(const linear_args& args) override;
@@ -33,15 +37,23 @@ class cpu_ops final : public ops {
   std::unique_ptr<sampler> make_sampler(std::uint32_t slots, std::int64_t vocabulary) override;
 
  private:
-  // Rows that are cheap go to the pool only when there are many.
+  // body(row, thread). Rows that are cheap go to the pool only when there are many.
   template <class Body>
-  void for_rows(row_range rows, std::int64_t rows_in_chunk, Body&& body);
+  void for_rows(row_range rows, std::int64_t rows_in_chunk, Body&& body) {
+    const auto chunks = (rows.end - rows.begin + rows_in_chunk - 1) / rows_in_chunk;
+    pool_.run(chunks, [&](std::int64_t chunk, std::uint32_t thread) {
+      const auto begin = rows.begin + chunk * rows_in_chunk;
+      const auto end = std::min(rows.end, begin + rows_in_chunk);
+      for (auto row = begin; row < end; ++row) body(row, thread);
+    });
+  }
 
-  norm_row norm_of(const add_norm_args& args) const;
-  void add_norm_row(const add_norm_args& args, const norm_row& norm, std::int64_t t) const;
   bool share_rows(const add_norm_args& args, const norm_row& norm);
+  const float* sum_row(std::span<void* const> shown, std::int64_t t) const;
+  void add_norm_row(const add_norm_args& args, norm_row one, std::int64_t t,
+                    std::uint32_t thread) const;
 
-  void round_to_bytes(tensor x, linear_job& job);
+  byte_rows round_to_bytes(tensor x);
 
   thread_pool& pool_;
   const kernel_table& kernels_;

@@ -124,7 +124,7 @@ std::unique_ptr<weight> cuda_ops::prepare(std::span<const weight_slice> slices, 
   return made;
 }
 
-tensor cuda_ops::input_of(const weight& w, tensor x) const {
+tensor cuda_ops::input_of(const weight& w, tensor x, producer) const {
   if (of(&w).fp8()) x.type = dtype::f8_e4m3;
   return x;
 }

@@ -23,7 +23,7 @@ class cuda_ops final : public ops {
   std::uint64_t reserve(const step_limits& limits) override;
   std::unique_ptr<weight> prepare(std::span<const weight_slice> slices, weight_role role,
                                   const prepare_options& options) override;
-  tensor input_of(const weight& w, tensor x) const override;
+  tensor input_of(const weight& w, tensor x, producer from) const override;
   void embed(const embed_args& args) override;
   void add_norm(const add_norm_args& args) override;
   void linear(const linear_args& args) override;

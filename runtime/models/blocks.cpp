@@ -186,7 +186,8 @@ result<void> mlp_block::load(weight_loader& loader, const std::string& prefix,
 void mlp_block::run(kernels::ops& ops, kernels::tensor x, const workspace& space) const {
   const std::int64_t tokens = x.rows();
   kernels::tensor wide = space.mlp(tokens);
-  if (activation_ == kernels::activation::swiglu) wide = ops.input_of(*down_, wide);
+  if (activation_ == kernels::activation::swiglu)
+    wide = ops.input_of(*down_, wide, kernels::producer::swiglu);
   kernels::linear_args widen;
   widen.x = x;
   widen.w = up_.get();

@@ -71,7 +71,7 @@ class attention_block {
                     const rank_layout& layout);
   // The form in which run() likes its x.
   kernels::tensor input(const kernels::ops& ops, kernels::tensor x) const {
-    return ops.input_of(*qkv_, x);
+    return ops.input_of(*qkv_, x, kernels::producer::norm);
   }
   // x [T, H] -> partial. `layer` counts within the KV group.
   void run(kernels::ops& ops, const forward_args& args, kernels::tensor x, const workspace& space,
@@ -88,7 +88,7 @@ class mlp_block {
   result<void> load(weight_loader& loader, const std::string& prefix, const model_shape& shape,
                     const rank_layout& layout);
   kernels::tensor input(const kernels::ops& ops, kernels::tensor x) const {
-    return ops.input_of(*up_, x);
+    return ops.input_of(*up_, x, kernels::producer::norm);
   }
   // x [T, H] -> partial.
   void run(kernels::ops& ops, kernels::tensor x, const workspace& space) const;

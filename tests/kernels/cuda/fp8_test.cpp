@@ -202,8 +202,10 @@ TEST_CASE("a norm and a gate hand 8-bit floats on without a detour", "[gpu]") {
       for (const bool direct : {false, true}) {
         const auto normed = poisoned(gpu, type, rows, hidden),
                    inner = poisoned(gpu, type, rows, mlp), out = poisoned(gpu, type, rows, hidden);
-        const tensor a = direct ? gpu.ops().input_of(*wide, normed) : tensor(normed);
-        const tensor b = direct ? gpu.ops().input_of(*narrow, inner) : tensor(inner);
+        const tensor a =
+            direct ? gpu.ops().input_of(*wide, normed, producer::norm) : tensor(normed);
+        const tensor b =
+            direct ? gpu.ops().input_of(*narrow, inner, producer::swiglu) : tensor(inner);
         CHECK((a.type == dtype::f8_e4m3) == direct);
         gpu.ops().add_norm({nullptr, {}, x, &norm, a});
         run_linear(gpu, *wide, a, b, activation::swiglu);

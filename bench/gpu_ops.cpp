@@ -178,7 +178,7 @@ class gpu_bench {
         linear_args args;
         args.x = copy_of(direct ? ready : x, copy, tokens);
         args.w = weights[static_cast<std::size_t>(copy)].get();
-        if (direct) args.x = device_.ops().input_of(*args.w, args.x);
+        if (direct) args.x = device_.ops().input_of(*args.w, args.x, producer::norm);
         args.act = gated ? activation::swiglu : activation::none;
         args.out = copy_of(out, copy, tokens);
         device_.ops().linear(args);
@@ -193,11 +193,8 @@ class gpu_bench {
     const norm_args norm{norm_kind::rms, gain.get(), nullptr, 1e-5F};
     const tensor out = memory.space(type_, x.rows(), x.columns());
     for (int copy = 0; copy < copies; ++copy) {
-      device_.ops().add_norm({nullptr,
-                              {},
-                              copy_of(x, copy, tokens),
-                              &norm,
-                              device_.ops().input_of(w, copy_of(out, copy, tokens))});
+      const tensor liked = device_.ops().input_of(w, copy_of(out, copy, tokens), producer::norm);
+      device_.ops().add_norm({nullptr, {}, copy_of(x, copy, tokens), &norm, liked});
     }
     device_.synchronize();
     return out;

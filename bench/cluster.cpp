@@ -3,18 +3,21 @@
 // node with all its actors and devices, and this program in the place of its gateway. Token ids in
 // and out, no tokenizer, prefix cache off, 512 sequences at once, and prompts hold nobody up: steps
 // are as large beside running answers as without. Other flags are those of dinfer-node, and have a
-// value.
+// value. The row "-" stands for those that standard input names, a line each, measured as they come
+// (bench/turns.py).
 //
-//   bench_cluster --config FILE [--vocabulary N] [--NAME VALUE...] [ROW...]
+//   bench_cluster --config FILE [--vocabulary N] [--repetitions N] [--NAME VALUE...] [ROW...]
 #include "actors/node_process.hpp"
 #include "apps/dinfer/engine_rows.hpp"
 #include "bench/rows.hpp"
 #include "runtime/base/config_defaults.hpp"
 #include "runtime/base/toml_config.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
+#include <iostream>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -92,6 +95,7 @@ class caller final : public actors::front {
 struct settings {
   std::string config;
   std::int32_t vocabulary = 49152;
+  int repetitions = 5;
   std::vector<std::pair<std::string, std::string>> flags;
   std::vector<std::string> rows;
 };
@@ -105,6 +109,7 @@ settings read(int argc, char** argv) {
     };
     if (flag == "--config") s.config = value();
     else if (flag == "--vocabulary") s.vocabulary = std::atoi(value());
+    else if (flag == "--repetitions") s.repetitions = std::max(1, std::atoi(value()));
     else if (flag.starts_with("--")) s.flags.emplace_back(flag.substr(2), value());
     else s.rows.push_back(flag);
   }
@@ -152,13 +157,18 @@ int main(int argc, char** argv) {
         calls->generate(prompts, sampling);
         return {};
       },
-      s.vocabulary);
+      s.vocabulary, static_cast<std::size_t>(s.repetitions));
   const auto show = [](const result<apps::figure>& row) {
     if (!row) die(row.error().message);
     bench::print(row->workload, row->value, row->unit);
   };
   show(measured.start());
-  for (const auto& row : s.rows) show(measured.measure(row));
+  for (const auto& row : s.rows) {
+    std::string line;
+    if (row != "-") show(measured.measure(row));
+    else
+      while (std::getline(std::cin, line)) show(measured.measure(line));
+  }
   node.drain(std::chrono::seconds(2));
   const int code = node.wait();
   if (auto stopped = node.stop(); !stopped) {

@@ -26,15 +26,15 @@ def commit():
 
 
 def full_row(row, config):
-    """A measured row with its bound (the target's, else its own) and peer, and the bytes and operations that an operation's row has. A ratio
-    above 1 is a time longer, or a rate higher."""
+    """A measured row with its bound (the target's, else its own) and peer, and the bytes and operations that an operation's row has, or what
+    turns.py adds. A ratio above 1 is a time longer, or a rate higher."""
     target = TARGETS.get(config, {}).get(row["workload"], {})
     bound = target.get("bound") if target.get("bound") is not None else row.get("bound")
     ratio = lambda to: round(row["value"] / to, 3) if to else None
     return {"workload": row["workload"], "config": config, "value": round(row["value"], 4), "unit": row["unit"],
             "bound": bound, "peer": target.get("peer"), "peer_name": TARGETS["peer_name"] if target.get("peer") else None,
             "ratio_to_bound": ratio(bound), "ratio_to_peer": ratio(target.get("peer")),
-            **{key: row[key] for key in ("bytes", "flops") if key in row}}
+            **{key: row[key] for key in ("bytes", "flops", "rounds", "ratio", "ratio_error", "ratio_to") if key in row}}
 
 
 def write(rows, args, command):

@@ -33,6 +33,8 @@ struct norm_args {
 };
 
 // residual += sum over ranks of partial; normed = norm(residual). Zhang & Sennrich 2019 (RMSNorm).
+// With a norm, a rank may leave in `residual` only the rows that it adds to next time, of as many;
+// a sum without a norm makes it whole again.
 struct add_norm_args {
   communicator* tp = nullptr;       // null or size 1: no exchange
   tensor partial;                   // [T, H], destroyed; empty: nothing is added

@@ -306,24 +306,6 @@ rank_report model_runner::report() const {
   return r;
 }
 
-// A layout that was made for another model would read past its tensors.
-result<void> check_layout(const rank_layout& own, std::span<const rank_layout> stage,
-                          const model_shape& shape) {
-  const bool placed = own.tp_rank >= 0 && own.tp_rank < own.tp_size && own.stage >= 0 &&
-                      own.stage < own.stages && own.layers.begin >= 0 &&
-                      own.layers.begin < own.layers.end && own.layers.end <= shape.layers;
-  if (placed) {
-    const rank_layout& due = stage[static_cast<std::size_t>(own.tp_rank)];
-    if (own.query_heads == due.query_heads && own.kv_heads == due.kv_heads &&
-        own.kv_of_query == due.kv_of_query && own.mlp == due.mlp &&
-        own.vocabulary == due.vocabulary) {
-      return {};
-    }
-  }
-  return fail(errc::mismatch,
-              fmt::format("rank {}: its layout does not belong to model {}", own.rank, shape.name));
-}
-
 result<void> check_options(runner_options& options, const model_shape& shape) {
   const auto trained = static_cast<std::uint32_t>(shape.max_positions);
   if (options.max_model_len == 0) options.max_model_len = trained;
@@ -379,10 +361,7 @@ result<std::unique_ptr<runner>> make_model_runner(const runner_options& options,
   DINFER_TRY(const model_factory* factory, find_model(shape.architecture));
   runner_options own = options;
   DINFER_CHECK(check_options(own, shape));
-  const auto all_layers = static_cast<std::uint32_t>(shape.layers);
-  DINFER_TRY(const auto stage, lay_out(shape, static_cast<std::uint32_t>(own.layout.tp_size),
-                                       std::span(&all_layers, 1)));
-  DINFER_CHECK(check_layout(own.layout, stage, shape));
+  DINFER_TRY(const auto stage, stage_of(own.layout, shape));
   std::vector<std::int64_t> shard_rows;
   for (const rank_layout& r : stage) shard_rows.push_back(r.vocabulary.size());
   clock.end("headers");

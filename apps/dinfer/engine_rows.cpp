@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <chrono>
 #include <ctime>
@@ -20,7 +19,6 @@ namespace dinfer::apps {
 namespace {
 
 constexpr std::uint32_t most = 1 << 20;  // requests or tokens of a row
-constexpr int repetitions = 5;
 
 struct row_shape {
   enum { step, first_token, throughput } kind = step;
@@ -67,15 +65,6 @@ double process_age() {
          std::stod(field) / static_cast<double>(::sysconf(_SC_CLK_TCK));
 }
 
-result<double> median(const std::function<result<double>()>& measure) {
-  std::array<double, repetitions> values{};
-  for (double& v : values) {
-    DINFER_TRY(v, measure());
-  }
-  std::ranges::sort(values);
-  return values[repetitions / 2];
-}
-
 }  // namespace
 
 result<void> engine_rows::check(const std::string& row) {
@@ -105,22 +94,33 @@ result<figure> engine_rows::start() {
   return figure{"start_s", process_age(), "s"};
 }
 
+result<double> engine_rows::median(const std::function<result<double>()>& measure) const {
+  std::vector<double> values(repetitions_);
+  for (double& v : values) {
+    DINFER_TRY(v, measure());
+  }
+  std::ranges::sort(values);
+  return values[values.size() / 2];
+}
+
 result<figure> engine_rows::measure(const std::string& row) {
   DINFER_CHECK(check(row));
   const auto shape = *shape_of(row);
+  const bool cold = known_.insert(row).second;
   figure out{row, 0, shape.kind == row_shape::throughput ? "tok/s" : "ms"};
   if (shape.kind == row_shape::step) {
-    DINFER_TRY(out.value, step_ms(shape.first, shape.second == 0 ? 32 : shape.second));
+    DINFER_TRY(out.value, step_ms(shape.first, shape.second == 0 ? 32 : shape.second, cold));
   } else if (shape.kind == row_shape::first_token) {
-    DINFER_TRY(out.value, ttft_ms(shape.first));
+    DINFER_TRY(out.value, ttft_ms(shape.first, cold));
   } else {
-    DINFER_TRY(out.value, throughput(shape.first == 256 ? 1024 : 512, shape.first, shape.second));
+    DINFER_TRY(out.value,
+               throughput(shape.first == 256 ? 1024 : 512, shape.first, shape.second, cold));
   }
   return out;
 }
 
-result<double> engine_rows::step_ms(std::size_t sequences, std::size_t prompt) {
-  DINFER_CHECK(run(sequences, prompt, 129));
+result<double> engine_rows::step_ms(std::size_t sequences, std::size_t prompt, bool cold) {
+  if (cold) DINFER_CHECK(run(sequences, prompt, 129));
   return median([&]() -> result<double> {
     DINFER_TRY(const double all, run(sequences, prompt, 129));
     DINFER_TRY(const double first, run(sequences, prompt, 1));
@@ -128,16 +128,17 @@ result<double> engine_rows::step_ms(std::size_t sequences, std::size_t prompt) {
   });
 }
 
-result<double> engine_rows::ttft_ms(std::size_t prompt) {
-  for (int i = 0; i < 2; ++i) DINFER_CHECK(run(1, prompt, 1));
+result<double> engine_rows::ttft_ms(std::size_t prompt, bool cold) {
+  for (int i = 0; cold && i < 2; ++i) DINFER_CHECK(run(1, prompt, 1));
   return median([&]() -> result<double> {
     DINFER_TRY(const double seconds, run(1, prompt, 1));
     return 1e3 * seconds;
   });
 }
 
-result<double> engine_rows::throughput(std::size_t requests, std::size_t in, std::uint32_t out) {
-  DINFER_CHECK(run(requests, in, 16));
+result<double> engine_rows::throughput(std::size_t requests, std::size_t in, std::uint32_t out,
+                                       bool cold) {
+  if (cold) DINFER_CHECK(run(requests, in, 16));
   DINFER_TRY(const double seconds, run(requests, in, out));
   return static_cast<double>(requests) * out / seconds;
 }

@@ -5,6 +5,8 @@
 #include "kernels/cpu/ops.hpp"
 
 #include <cstring>
+#include <span>
+#include <vector>
 
 namespace dinfer::kernels::cpu {
 
@@ -60,16 +62,16 @@ void cpu_ops::add_norm(const add_norm_args& args) {
     if (args.residual.rows() >= shared_rows && share_rows(args, norm)) return;
     args.tp->all_reduce(args.partial);
   }
-  for_rows({0, args.residual.rows()}, chunk_rows, [&](std::int64_t t, std::uint32_t thread) {
-    norm_row one = norm;
-    one.partial = has_partial(args) ? row_of(args.partial, t) : nullptr;
-    add_norm_row(args, one, t, thread);
-  });
+  const float* const partial = has_partial(args) ? args.partial.as<float>() : nullptr;
+  if (partial != nullptr) norm.partials = {&partial, 1};
+  for_rows({0, args.residual.rows()}, chunk_rows,
+           [&](std::int64_t t, std::uint32_t thread) { add_norm_row(args, norm, t, thread); });
 }
 
 void cpu_ops::add_norm_row(const add_norm_args& args, norm_row one, std::int64_t t,
                            std::uint32_t thread) const {
   const bool rounds = args.norm != nullptr && args.normed.type == dtype::u8;
+  one.row = t;
   one.residual = row_of(args.residual, t);
   if (args.norm != nullptr) one.out = rounds ? pool_.scratch(thread) : row_of(args.normed, t);
   const bool layer = args.norm != nullptr && args.norm->kind == norm_kind::layer;
@@ -79,40 +81,28 @@ void cpu_ops::add_norm_row(const add_norm_args& args, norm_row one, std::int64_t
   kernels_.round_to_bytes(one.out, one.n, to.bytes + t * one.n, to.scales + t * (one.n / 16));
 }
 
-// Each rank sums and normalises a part of the rows, and writes them into everyone's tensors.
-bool cpu_ops::share_rows(const add_norm_args& args, const norm_row& norm) {
+// Each rank sums and normalises a part of the rows, and writes them into everyone's tensors. The
+// residual stays with it until a sum without a norm (Korthikanti et al. 2022, sequence parallel).
+bool cpu_ops::share_rows(const add_norm_args& args, norm_row norm) {
   add_norm_args mine = args;
   return args.tp->together(args.partial, &mine, [&](std::span<void* const> shown) {
+    std::vector<const float*> partials;
+    for (const void* const of : shown)
+      partials.push_back(static_cast<const add_norm_args*>(of)->partial.as<float>());
+    norm.partials = partials;
     const std::int64_t rank = args.tp->rank(), size = args.tp->size();
     const auto rows = args.residual.rows();
     for_rows({rows * rank / size, rows * (rank + 1) / size}, chunk_rows,
              [&](std::int64_t t, std::uint32_t thread) {
-               norm_row one = norm;
-               one.partial = sum_row(shown, t);
-               add_norm_row(args, one, t, thread);
+               add_norm_row(args, norm, t, thread);
                for (void* const other : shown) {
-                 const auto& to = *static_cast<const add_norm_args*>(other);
                  if (other == &mine) continue;
-                 copy_row(args.residual, to.residual, t);
+                 const auto& to = *static_cast<const add_norm_args*>(other);
                  if (args.norm != nullptr) copy_row(args.normed, to.normed, t);
+                 else copy_row(args.residual, to.residual, t);
                }
              });
   });
-}
-
-// Of what all ranks have, in rank order, where the first one has it.
-const float* cpu_ops::sum_row(std::span<void* const> shown, std::int64_t t) const {
-  const auto partial = [&](void* of) {
-    return row_of(static_cast<const add_norm_args*>(of)->partial, t);
-  };
-  norm_row add;
-  add.n = static_cast<const add_norm_args*>(shown.front())->partial.columns();
-  add.residual = partial(shown.front());
-  for (void* const other : shown.subspan(1)) {
-    add.partial = partial(other);
-    kernels_.rms_norm(add);
-  }
-  return add.residual;
 }
 
 }  // namespace dinfer::kernels::cpu

@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/arguments.hpp"
 #include "kernels/cpu/memory.hpp"
+#include "kernels/cpu/rope.hpp"
 #include "kernels/cpu/thread_pool.hpp"
 #include "kernels/cpu/vector/kernels.hpp"
 #include "kernels/ops.hpp"
@@ -48,8 +49,7 @@ class cpu_ops final : public ops {
     });
   }
 
-  bool share_rows(const add_norm_args& args, const norm_row& norm);
-  const float* sum_row(std::span<void* const> shown, std::int64_t t) const;
+  bool share_rows(const add_norm_args& args, norm_row norm);
   void add_norm_row(const add_norm_args& args, norm_row one, std::int64_t t,
                     std::uint32_t thread) const;
 
@@ -60,6 +60,7 @@ class cpu_ops final : public ops {
   bool bytes_;
   std::vector<std::int8_t> rounded_;  // activations of the product under way
   std::vector<float> scales_;
+  rope_angles angles_;
   weight_arena arena_;
 };
 

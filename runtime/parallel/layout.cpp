@@ -66,9 +66,9 @@ std::int64_t heaviest(const model_shape& shape, std::int32_t tp, head_split spli
   return most;
 }
 
-// All ranks wait for the heaviest one after each layer's attention.
-head_split lighter_split(const model_shape& shape, std::int32_t tp) {
-  const bool groups = heaviest(shape, tp, part_by_groups) <= heaviest(shape, tp, part_by_queries);
+head_split split_of(const model_shape& shape, std::int32_t tp, head_rule rule) {
+  const bool groups = rule == head_rule::least_work ||
+                      heaviest(shape, tp, part_by_groups) <= heaviest(shape, tp, part_by_queries);
   return groups ? part_by_groups : part_by_queries;
 }
 
@@ -128,6 +128,17 @@ result<void> check_stages(const model_shape& shape, std::span<const std::uint32_
   if (sum != static_cast<std::uint64_t>(shape.layers))
     return wrong(fmt::format("sums to {}; the model has {} layers", sum, shape.layers));
   return {};
+}
+
+bool lies_in(const rank_layout& own, const model_shape& shape) {
+  return own.tp_rank >= 0 && own.tp_rank < own.tp_size && own.stage >= 0 &&
+         own.stage < own.stages && own.layers.begin >= 0 && own.layers.begin < own.layers.end &&
+         own.layers.end <= shape.layers;
+}
+
+bool same_parts(const rank_layout& a, const rank_layout& b) {
+  return a.query_heads == b.query_heads && a.kv_heads == b.kv_heads &&
+         a.kv_of_query == b.kv_of_query && a.mlp == b.mlp && a.vocabulary == b.vocabulary;
 }
 
 // cost[i]: heaviest stage when the first i layers are shared out over the stages so far.
@@ -218,10 +229,11 @@ std::vector<std::uint32_t> split_layers(std::span<const std::uint64_t> layer_byt
 
 result<std::vector<rank_layout>> lay_out(const model_shape& shape,
                                          std::uint32_t tensor_parallel_size,
-                                         std::span<const std::uint32_t> layers_per_stage) {
+                                         std::span<const std::uint32_t> layers_per_stage,
+                                         head_rule rule) {
   DINFER_CHECK(check_tensor_parallel(shape, tensor_parallel_size));
   DINFER_CHECK(check_stages(shape, layers_per_stage));
-  const head_split heads = lighter_split(shape, static_cast<std::int32_t>(tensor_parallel_size));
+  const head_split heads = split_of(shape, static_cast<std::int32_t>(tensor_parallel_size), rule);
   std::vector<rank_layout> ranks;
   std::int64_t first_layer = 0;
   for (std::size_t stage = 0; stage < layers_per_stage.size(); ++stage) {
@@ -242,6 +254,18 @@ result<std::vector<rank_layout>> lay_out(const model_shape& shape,
     first_layer = layers.end;
   }
   return ranks;
+}
+
+result<std::vector<rank_layout>> stage_of(const rank_layout& own, const model_shape& shape) {
+  const auto layers = static_cast<std::uint32_t>(shape.layers);
+  for (const head_rule rule : {head_rule::lightest_rank, head_rule::least_work}) {
+    const auto tp = static_cast<std::uint32_t>(own.tp_size);
+    DINFER_TRY(auto stage, lay_out(shape, tp, std::span(&layers, 1), rule));
+    if (lies_in(own, shape) && same_parts(own, stage[static_cast<std::size_t>(own.tp_rank)]))
+      return stage;
+  }
+  return fail(errc::mismatch,
+              fmt::format("rank {}: its layout does not belong to model {}", own.rank, shape.name));
 }
 
 }  // namespace dinfer::runtime

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which part of a model a rank holds. Pure arithmetic, the same on every node. Ranks are numbered
 // stage by stage: rank = stage * tensor_parallel_size + tp_rank. Splits may be uneven: layers by
-// bytes or as given; heads by whole KV groups, or, where the heaviest rank has less to do then,
-// query heads one by one, and a KV head that two ranks read is held by both; the MLP by blocks as
-// they are stored (32 or 256 columns; 32 where there are too few of 256); the vocabulary by equal
-// shards, the last one shorter. Shoeybi et al. 2019 (Megatron-LM), Huang et al. 2019 (GPipe).
+// bytes or as given; heads by head_rule; the MLP by blocks as they are stored (32 or 256 columns;
+// 32 where there are too few of 256); the vocabulary by equal shards, the last one shorter. Shoeybi
+// et al. 2019 (Megatron-LM), Huang et al. 2019 (GPipe).
 #pragma once
 
 #include "dinfer/error.hpp"
@@ -46,10 +45,25 @@ std::vector<std::uint32_t> split_layers(std::span<const std::uint64_t> layer_byt
                                         std::uint64_t first_extra, std::uint64_t last_extra,
                                         std::uint32_t stages);
 
+// Which heads a rank of a stage holds.
+enum class head_rule : std::uint8_t {
+  // Whole KV groups, or, where the heaviest rank has less to do then, query heads one by one, and a
+  // KV head that two ranks read is held by both: all wait for the heaviest.
+  lightest_rank,
+  // Whole KV groups while there are enough: for ranks that help each other (kernels/neighbours.hpp)
+  // it is the sum that counts.
+  least_work,
+};
+
 // All ranks of a cluster. `layers_per_stage` sums to the model's layers. Errors: invalid_argument
 // naming the key (tensor_parallel_size, pp_layers, ...) and what would fit.
 result<std::vector<rank_layout>> lay_out(const model_shape& shape,
                                          std::uint32_t tensor_parallel_size,
-                                         std::span<const std::uint32_t> layers_per_stage);
+                                         std::span<const std::uint32_t> layers_per_stage,
+                                         head_rule heads = head_rule::lightest_rank);
+
+// The ranks of the stage that `own` is one of, by tp_rank, each with all layers. Errors: those of
+// lay_out; mismatch, when `own` was made for another model, whose tensors it would read past.
+result<std::vector<rank_layout>> stage_of(const rank_layout& own, const model_shape& shape);
 
 }  // namespace dinfer::runtime

@@ -174,9 +174,9 @@ class planner {
   }
 
   result<placement> attempt(const candidate& c, const std::vector<std::uint32_t>& layers) {
-    DINFER_TRY(const auto layouts, lay_out(shape_, c.tp, layers));
     // A stage leaves its node only when its size was asked for.
     DINFER_TRY(const auto seats, seats_.seat(c.tp, c.pp, tp_given()));
+    DINFER_TRY(const auto layouts, lay_out(shape_, c.tp, layers, heads_for(seats, c.tp)));
     placement plan;
     plan.tensor_parallel_size = c.tp;
     plan.pipeline_parallel_size = c.pp;
@@ -193,6 +193,14 @@ class planner {
     DINFER_CHECK(seats_.share_memory(shape_, weights_, seats, plan));
     note_idle(seats, plan);
     return plan;
+  }
+
+  // CPUs of one process help each other. Nodes that isolation = "process" makes are processes too.
+  static head_rule heads_for(const std::vector<const device_slot*>& seats, std::uint32_t tp) {
+    for (std::size_t i = 0; i < seats.size(); ++i)
+      if (seats[i]->kind != "cpu" || seats[i]->node != seats[i / tp * tp]->node)
+        return head_rule::lightest_rank;
+    return head_rule::least_work;
   }
 
   std::string crossing_note(const std::vector<const device_slot*>& seats, std::uint32_t tp) const {

@@ -280,6 +280,24 @@ TEST_CASE("attention's bits depend neither on chunks, nor on the batch, nor on t
   }
 }
 
+TEST_CASE("a step's angles are its own, whichever positions and frequencies came before") {
+  random_numbers random(25);
+  world half, quarter;
+  quarter.rotary = 32;
+  const auto used = open_cpu(2);
+  const auto check = [&](const world& w, std::int32_t tokens) {
+    const auto qkvs = make(w, {tokens}, random);
+    const auto got = in_chunks(*used, w, qkvs, tokens, random)[0];
+    CHECK(same_bits(got, in_chunks(*open_cpu(1), w, qkvs, tokens, random)[0]));
+    CHECK(worst(got, reference(w, qkvs[0])) < 1e-5);
+  };
+  for (const std::int32_t tokens : {30, 30, 31, 8}) {
+    check(half, tokens);
+    check(quarter, tokens);
+    check(quarter, tokens);
+  }
+}
+
 TEST_CASE("attention survives scores far apart") {
   random_numbers random(23);
   const auto d = open_cpu(1);

@@ -101,10 +101,10 @@ void unpack(const panel& from, std::int64_t blocks, std::byte* out) {
   }
 }
 
-// sums[r * 32 + lane] of `Rows` rows over an unpacked panel.
+// sums[r * stride + lane] of `Rows` rows over an unpacked panel.
 template <class Reader, int Rows>
 void tile(const std::byte* w, const std::int8_t* x, const float* scales, std::int64_t blocks,
-          float* sums) {
+          float* sums, std::int64_t stride) {
   lanes acc[Rows];
   for (auto& a : acc) a = splat(0.0F);
   for (std::int64_t b = 0; b < blocks; ++b, w += unpacked_bytes) {
@@ -119,14 +119,19 @@ void tile(const std::byte* w, const std::int8_t* x, const float* scales, std::in
     for (int r = 0; r < Rows; ++r)
       acc[r] = add_block<Reader>(acc[r], whole[r], d, m, scales + (r * blocks + b) * 2);
   }
-  for (int r = 0; r < Rows; ++r) store(sums + 32 * r, acc[r]);
+  for (int r = 0; r < Rows; ++r) store(sums + stride * r, acc[r]);
 }
 
 template <class Reader, int Rows>
 void tile_of(std::int64_t rows, const std::byte* w, const std::int8_t* x, const float* scales,
-             std::int64_t blocks, float* sums) {
-  if (rows == Rows) return tile<Reader, Rows>(w, x, scales, blocks, sums);
-  if constexpr (Rows > 1) tile_of<Reader, Rows - 1>(rows, w, x, scales, blocks, sums);
+             std::int64_t blocks, float* sums, std::int64_t stride) {
+  if (rows == Rows) return tile<Reader, Rows>(w, x, scales, blocks, sums, stride);
+  if constexpr (Rows > 1) tile_of<Reader, Rows - 1>(rows, w, x, scales, blocks, sums, stride);
+}
+
+// A whole panel's sums are the output where nothing follows them.
+bool sums_are_output(const linear_job& job, const panel& of) {
+  return job.act == epilogue::none && job.bias == nullptr && of.rows == 16;
 }
 
 // Two panels (or one) over many rows.
@@ -136,17 +141,23 @@ void many_rows(const linear_job& job, const panel* panels, int count, std::int64
   auto* unpacked = reinterpret_cast<std::byte*>(scratch + linear_row_chunk * 32);
   const std::int64_t blocks = job.k / block;
   for (int p = 0; p < count; ++p) {
+    const bool at_once = sums_are_output(job, panels[p]);
+    float* const to =
+        at_once ? job.out + row_begin * job.out_stride + panels[p].first_row : sums + 16 * p;
+    const std::int64_t stride = at_once ? job.out_stride : 32;
     with_quad_reader(panels[p].type, [&]<class Reader>() {
       unpack<Reader>(panels[p], blocks, unpacked);
       for (std::int64_t r = 0; r < rows; r += dot_rows) {
         const std::int64_t row = row_begin + r;
         tile_of<Reader, dot_rows>(rows - r < dot_rows ? rows - r : dot_rows, unpacked,
                                   job.bytes + row * job.k, job.byte_scales + row * blocks * 2,
-                                  blocks, sums + 32 * r + 16 * p);
+                                  blocks, to + stride * r, stride);
       }
     });
+    if (job.act != epilogue::swiglu && !at_once)
+      finish(job, panels + p, 1, row_begin, rows, sums + 16 * p, 32);
   }
-  finish(job, panels, count, row_begin, rows, sums, 32);
+  if (job.act == epilogue::swiglu) finish(job, panels, count, row_begin, rows, sums, 32);
 }
 
 }  // namespace

@@ -76,10 +76,11 @@ constexpr std::size_t attention_scratch(std::int32_t head_dim) {
 }
 
 struct norm_row {
-  const float* partial = nullptr;  // [n] or null
-  float* residual = nullptr;       // [n]
-  const float* gain = nullptr;     // [n]; null: the sum alone, out is left alone
-  const float* bias = nullptr;     // [n] or null
+  std::span<const float* const> partials;  // of each rank, in rank order: matrices of n columns
+  std::int64_t row = 0;                    // of theirs
+  float* residual = nullptr;               // [n]
+  const float* gain = nullptr;             // [n]; null: the sum alone, out is left alone
+  const float* bias = nullptr;             // [n] or null
   float epsilon = 0;
   float* out = nullptr;  // [n]
   std::int64_t n = 0;

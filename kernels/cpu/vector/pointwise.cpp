@@ -9,13 +9,15 @@ namespace dinfer::kernels::cpu::DINFER_ISA {
 
 namespace {
 
-void add_partial(const norm_row& row) {
-  if (row.partial == nullptr) return;
+// Ranks' sum first, then the residual: the order in which an all-reduce would add.
+void add_partials(const norm_row& row) {
+  if (row.partials.empty()) return;
   for (std::int64_t i = 0; i < row.n; i += 16) {
-    const std::int64_t left = row.n - i;
-    const lanes total =
-        load_partial(row.residual + i, left, 0.0F) + load_partial(row.partial + i, left, 0.0F);
-    store_partial(row.residual + i, left, total);
+    const std::int64_t left = row.n - i, at = row.row * row.n + i;
+    lanes total = load_partial(row.partials.front() + at, left, 0.0F);
+    for (const float* const partial : row.partials.subspan(1))
+      total = total + load_partial(partial + at, left, 0.0F);
+    store_partial(row.residual + i, left, load_partial(row.residual + i, left, 0.0F) + total);
   }
 }
 
@@ -43,14 +45,14 @@ void scale_row(const norm_row& row, float shift, float scale) {
 }  // namespace
 
 void rms_norm(const norm_row& row) {
-  add_partial(row);
+  add_partials(row);
   if (row.gain == nullptr) return;
   const float mean = squares(row.residual, row.n, 0.0F) / static_cast<float>(row.n);
   scale_row(row, 0.0F, 1.0F / __builtin_sqrtf(mean + row.epsilon));
 }
 
 void layer_norm(const norm_row& row) {
-  add_partial(row);
+  add_partials(row);
   if (row.gain == nullptr) return;
   lanes total = splat(0.0F);
   for (std::int64_t i = 0; i < row.n; i += 16) {

@@ -51,7 +51,8 @@ tensor matrix(std::vector<float>& v, std::int64_t rows, std::int64_t columns) {
   return view(v.data(), dtype::f32, rows, columns);
 }
 
-// add_norm, then a product with what it gave; `rounded`: in the form that the product likes.
+// add_norm, a product with what it gave, and, for the whole residual, a sum without a norm;
+// `rounded`: in the form that the product likes.
 outcome run(const given& g, std::vector<float> partial, communicator* tp, bool rounded) {
   const auto d = cpu_of_bytes();
   auto& ops = d->ops();
@@ -72,11 +73,15 @@ outcome run(const given& g, std::vector<float> partial, communicator* tp, bool r
   args.normed = matrix(normed, g.rows, width);
   if (rounded) args.normed = ops.input_of(*w, args.normed, producer::norm);
   if (rounded && args.normed.type != dtype::u8) throw std::logic_error("no bytes");
+  auto again = partial;
   ops.add_norm(args);
   if (g.norm == norms::none) return out;
   out.product.resize(static_cast<std::size_t>(g.rows * outputs));
   ops.linear(
       {args.normed, w.get(), nullptr, activation::none, matrix(out.product, g.rows, outputs)});
+  args.partial = matrix(again, g.rows, width);
+  args.norm = nullptr;
+  ops.add_norm(args);
   return out;
 }
 

@@ -14,6 +14,7 @@
 namespace dinfer::tests {
 namespace {
 
+using runtime::head_rule;
 using runtime::model_shape;
 using runtime::range;
 using runtime::rank_layout;
@@ -32,9 +33,10 @@ model_shape small_llama() {
   return shape;
 }
 
-std::vector<rank_layout> tensor_split(const model_shape& shape, std::uint32_t tp) {
+std::vector<rank_layout> tensor_split(const model_shape& shape, std::uint32_t tp,
+                                      head_rule rule = head_rule::lightest_rank) {
   const sizes layers{static_cast<std::uint32_t>(shape.layers)};
-  const auto ranks = runtime::lay_out(shape, tp, layers);
+  const auto ranks = runtime::lay_out(shape, tp, layers, rule);
   REQUIRE(ranks);
   return *ranks;
 }
@@ -51,7 +53,7 @@ void check_partition(const std::vector<rank_layout>& ranks, range rank_layout::*
   CHECK(next == size);
 }
 
-void check_heads(const model_shape& shape, const std::vector<rank_layout>& ranks) {
+void check_heads(const model_shape& shape, const std::vector<rank_layout>& ranks, head_rule rule) {
   check_partition(ranks, &rank_layout::query_heads, shape.heads);
   const int group = shape.heads / shape.kv_heads;
   std::vector<int> holders(static_cast<std::size_t>(shape.kv_heads), 0);
@@ -77,6 +79,7 @@ void check_heads(const model_shape& shape, const std::vector<rank_layout>& ranks
   const auto total = std::accumulate(holders.begin(), holders.end(), 0);
   CHECK(total >= std::max<int>(shape.kv_heads, tp));
   CHECK(total <= shape.kv_heads + tp - 1);
+  if (rule == head_rule::least_work) CHECK(total == std::max<int>(shape.kv_heads, tp));
   CHECK(*std::min_element(holders.begin(), holders.end()) >= 1);
 }
 
@@ -127,6 +130,50 @@ TEST_CASE("nine heads over three KV heads, by hand", "[parallel]") {
             {{3, 5}, {1, 2}, {640, 960}, {19662, 29493}, {0, 0}},
             {{5, 6}, {1, 2}, {960, 1248}, {29493, 39324}, {0}},
             {{6, 9}, {2, 3}, {1248, 1536}, {39324, 49152}, {0, 0, 0}}});
+}
+
+TEST_CASE("ranks that help each other hold whole groups", "[parallel]") {
+  const auto shape = small_llama();
+  const auto two = tensor_split(shape, 2, head_rule::least_work);
+  CHECK(two[0].query_heads == range{0, 6});
+  CHECK(two[0].kv_heads == range{0, 2});
+  CHECK(two[0].kv_of_query == std::vector<std::int32_t>{0, 0, 0, 1, 1, 1});
+  CHECK(two[1].query_heads == range{6, 9});
+  CHECK(two[1].kv_heads == range{2, 3});
+  CHECK(two[1].mlp == range{768, 1536});
+  // More ranks than groups: KV heads are held as often as ranks read them, and no more.
+  const auto four = tensor_split(shape, 4, head_rule::least_work);
+  CHECK(four[0].query_heads == range{0, 2});
+  CHECK(four[1].query_heads == range{2, 3});
+  CHECK(four[1].kv_heads == range{0, 1});
+}
+
+TEST_CASE("a rank finds its stage again, whichever rule made its layout", "[parallel]") {
+  const auto shape = small_llama();
+  for (const auto rule : {head_rule::lightest_rank, head_rule::least_work}) {
+    const auto ranks = runtime::lay_out(shape, 2, sizes{16, 14}, rule);
+    REQUIRE(ranks);
+    for (const rank_layout& own : *ranks) {
+      const auto stage = runtime::stage_of(own, shape);
+      REQUIRE(stage);
+      REQUIRE(stage->size() == 2);
+      for (std::size_t i = 0; i < 2; ++i) {
+        CHECK((*stage)[i].query_heads == (*ranks)[i].query_heads);
+        CHECK((*stage)[i].vocabulary == (*ranks)[i].vocabulary);
+      }
+    }
+  }
+  auto other = shape;
+  other.mlp = 1600;
+  auto own = tensor_split(shape, 2)[1];
+  CHECK(runtime::stage_of(own, other).error().code == errc::mismatch);
+  for (const std::int32_t no_rank : {-1, 2}) {
+    own.tp_rank = no_rank;
+    CHECK(runtime::stage_of(own, shape).error().code == errc::mismatch);
+  }
+  own.tp_rank = 1;
+  own.layers = {16, 31};
+  CHECK(runtime::stage_of(own, shape).error().code == errc::mismatch);
 }
 
 TEST_CASE("one head a rank is the most", "[parallel]") {
@@ -213,7 +260,8 @@ TEST_CASE("everything is held exactly once, whatever the sizes", "[parallel]") {
     shape.vocabulary = draw(1, 5000);
     shape.layers = 1;
     for (std::uint32_t tp = 1; tp <= 20; ++tp) {
-      const auto ranks = runtime::lay_out(shape, tp, sizes{1});
+      const auto rule = round % 2 == 0 ? head_rule::lightest_rank : head_rule::least_work;
+      const auto ranks = runtime::lay_out(shape, tp, sizes{1}, rule);
       const std::int64_t shard = (shape.vocabulary + tp - 1) / tp;
       const bool fits = static_cast<int>(tp) <= shape.heads &&
                         static_cast<int>(tp) <= (shape.mlp + 31) / 32 &&
@@ -221,7 +269,7 @@ TEST_CASE("everything is held exactly once, whatever the sizes", "[parallel]") {
       REQUIRE(ranks.has_value() == fits);
       if (!ranks) continue;
       INFO("heads " << shape.heads << ", kv " << shape.kv_heads << ", tp " << tp);
-      check_heads(shape, *ranks);
+      check_heads(shape, *ranks, rule);
       check_partition(*ranks, &rank_layout::mlp, shape.mlp);
       check_partition(*ranks, &rank_layout::vocabulary, shape.vocabulary);
       for (const auto& rank : *ranks) {

@@ -164,6 +164,21 @@ TEST_CASE("cores are shared out over the ranks of a machine", "[parallel][placem
   CHECK(cores() == expected{{1, -1}, {1, -1}, {1, -1}, {3, -1}});
 }
 
+TEST_CASE("CPUs of one process share whole groups of heads, others as evenly as they go",
+          "[parallel][placement]") {
+  const auto first_heads = [](plan_fixture& cluster) {
+    const auto plan = cluster.sizes(2, 1).place();
+    REQUIRE(plan);
+    return plan->ranks[0].layout.query_heads.size();
+  };
+  plan_fixture one(smollm2(), smollm2_bytes()), two(smollm2(), smollm2_bytes());
+  plan_fixture gpus(smollm2(), smollm2_bytes());
+  CHECK(first_heads(one.node("a", {"cpu:0", "cpu:1"}, 8 * gib, 2)) == 6);
+  two.node("a", {"cpu:0"}, 8 * gib, 2, "m").node("b", {"cpu:0"}, 8 * gib, 2, "m");
+  CHECK(first_heads(two) == 5);
+  CHECK(first_heads(gpus.gpu_node("a", {"cuda:0", "cuda:1"}, 24 * gib)) == 5);
+}
+
 TEST_CASE("the pool is as large as the smallest rank's", "[parallel][placement]") {
   auto shape = smollm2();
   shape.heads = shape.kv_heads;  // no KV head can be read by both ranks

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of bench_cluster on several configurations in turns, so that a host whose speed changes changes it for all of them.
 
-    bench/turns.py --round step_ms_b1:50 --round ttft_ms_512:100 NAME=FILE.conf NAME=FILE.conf ...
+    bench/turns.py --device-name NAME --round step_ms_b1:50 --round ttft_ms_512:100 NAME=FILE.conf NAME=FILE.conf ...
 
 A bench_cluster runs for each NAME (NAME=PROGRAM:FILE.conf for another program); those that are not asked wait. For each row: the medians, and of all
 but the first NAME the ratio to the first: the geometric mean over the rounds, with its standard error. Each NAME's are kept as bench/results/DATE-DEVICE-NAME.json.
@@ -18,7 +18,7 @@ import sys
 import rows as kept
 
 
-class contender:
+class Contender:
     def __init__(self, text, program):
         self.name, _, where = text.partition("=")
         if ":" in where:
@@ -63,12 +63,14 @@ def take_turns(contenders, row, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kept.add_arguments(parser, "turns")
-    parser.add_argument("--program", default=str(kept.ROOT / "build/default/bin/bench_cluster"))
+    parser.add_argument("--results", type=pathlib.Path, default=kept.ROOT / "bench/results")
+    parser.add_argument("--device-name", required=True)
+    parser.add_argument("--commit", help="what was measured, where this is no checkout")
+    parser.add_argument("--program", default=str(kept.ROOT / "build/release/bin/bench_cluster"))
     parser.add_argument("--round", action="append", required=True, metavar="ROW:ROUNDS")
     parser.add_argument("contenders", nargs="+", metavar="NAME=FILE")
     args = parser.parse_args()
-    contenders = [contender(text, args.program) for text in args.contenders]
+    contenders = [Contender(text, args.program) for text in args.contenders]
     first = contenders[0].name
     results = {c.name: [] for c in contenders}
     for text in args.round:
@@ -82,7 +84,7 @@ def main():
     for c in contenders:
         c.end()
     for name, rows in results.items():
-        args.config = name
+        args.config = args.what = name
         kept.write(rows, args, shlex.join(["bench/turns.py", *sys.argv[1:]]))
 
 

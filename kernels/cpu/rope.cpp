@@ -65,8 +65,7 @@ const float* rope_angles::of(std::span<const std::int32_t> positions,
                              std::span<const float> frequencies, thread_pool& pool) {
   if (std::ranges::equal(positions, positions_) && std::ranges::equal(frequencies, frequencies_))
     return values_.data();
-  positions_.assign(positions.begin(), positions.end());
-  frequencies_.assign(frequencies.begin(), frequencies.end());
+  positions_.clear();  // until the values are those of the new ones
   const auto width = 2 * frequencies.size();
   values_.resize(positions.size() * width);
   const auto rows = static_cast<std::int64_t>(positions.size());
@@ -81,6 +80,8 @@ const float* rope_angles::of(std::span<const std::int32_t> positions,
       }
     }
   });
+  frequencies_.assign(frequencies.begin(), frequencies.end());
+  positions_.assign(positions.begin(), positions.end());
   return values_.data();
 }
 

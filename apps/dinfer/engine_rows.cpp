@@ -106,21 +106,19 @@ result<double> engine_rows::median(const std::function<result<double>()>& measur
 result<figure> engine_rows::measure(const std::string& row) {
   DINFER_CHECK(check(row));
   const auto shape = *shape_of(row);
-  const bool cold = known_.insert(row).second;
   figure out{row, 0, shape.kind == row_shape::throughput ? "tok/s" : "ms"};
   if (shape.kind == row_shape::step) {
-    DINFER_TRY(out.value, step_ms(shape.first, shape.second == 0 ? 32 : shape.second, cold));
+    DINFER_TRY(out.value, step_ms(shape.first, shape.second == 0 ? 32 : shape.second));
   } else if (shape.kind == row_shape::first_token) {
-    DINFER_TRY(out.value, ttft_ms(shape.first, cold));
+    DINFER_TRY(out.value, ttft_ms(shape.first));
   } else {
-    DINFER_TRY(out.value,
-               throughput(shape.first == 256 ? 1024 : 512, shape.first, shape.second, cold));
+    DINFER_TRY(out.value, throughput(shape.first == 256 ? 1024 : 512, shape.first, shape.second));
   }
   return out;
 }
 
-result<double> engine_rows::step_ms(std::size_t sequences, std::size_t prompt, bool cold) {
-  if (cold) DINFER_CHECK(run(sequences, prompt, 129));
+result<double> engine_rows::step_ms(std::size_t sequences, std::size_t prompt) {
+  if (repetitions_ > 1) DINFER_CHECK(run(sequences, prompt, 129));
   return median([&]() -> result<double> {
     DINFER_TRY(const double all, run(sequences, prompt, 129));
     DINFER_TRY(const double first, run(sequences, prompt, 1));
@@ -128,17 +126,16 @@ result<double> engine_rows::step_ms(std::size_t sequences, std::size_t prompt, b
   });
 }
 
-result<double> engine_rows::ttft_ms(std::size_t prompt, bool cold) {
-  for (int i = 0; cold && i < 2; ++i) DINFER_CHECK(run(1, prompt, 1));
+result<double> engine_rows::ttft_ms(std::size_t prompt) {
+  for (int i = 0; repetitions_ > 1 && i < 2; ++i) DINFER_CHECK(run(1, prompt, 1));
   return median([&]() -> result<double> {
     DINFER_TRY(const double seconds, run(1, prompt, 1));
     return 1e3 * seconds;
   });
 }
 
-result<double> engine_rows::throughput(std::size_t requests, std::size_t in, std::uint32_t out,
-                                       bool cold) {
-  if (cold) DINFER_CHECK(run(requests, in, 16));
+result<double> engine_rows::throughput(std::size_t requests, std::size_t in, std::uint32_t out) {
+  if (repetitions_ > 1) DINFER_CHECK(run(requests, in, 16));
   DINFER_TRY(const double seconds, run(requests, in, out));
   return static_cast<double>(requests) * out / seconds;
 }

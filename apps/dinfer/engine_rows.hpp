@@ -16,7 +16,6 @@
 #include <cstdint>
 #include <functional>
 #include <random>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,7 +36,7 @@ class engine_rows {
       std::function<result<void>(const prompt_list& prompts, const sampling_params& sampling)>;
 
   // Prompts are drawn from the token ids 10 to `vocabulary`. A step or a first token is the median
-  // of `repetitions`.
+  // of `repetitions`; with one alone no row is run before it counts.
   engine_rows(generator generate, std::int32_t vocabulary, std::size_t repetitions = 5)
       : generate_(std::move(generate)), vocabulary_(vocabulary), repetitions_(repetitions) {}
 
@@ -52,15 +51,13 @@ class engine_rows {
   result<double> median(const std::function<result<double>()>& measure) const;
   // Seconds of `requests` prompts of `in` tokens with `out` tokens each.
   result<double> run(std::size_t requests, std::size_t in, std::uint32_t out);
-  // cold: the row is measured for the first time, and runs once before.
-  result<double> step_ms(std::size_t sequences, std::size_t prompt, bool cold);
-  result<double> ttft_ms(std::size_t prompt, bool cold);
-  result<double> throughput(std::size_t requests, std::size_t in, std::uint32_t out, bool cold);
+  result<double> step_ms(std::size_t sequences, std::size_t prompt);
+  result<double> ttft_ms(std::size_t prompt);
+  result<double> throughput(std::size_t requests, std::size_t in, std::uint32_t out);
 
   generator generate_;
   std::int32_t vocabulary_;
   std::size_t repetitions_;
-  std::set<std::string> known_;  // rows that were measured
   std::mt19937 random_{7};
 };
 

@@ -69,24 +69,20 @@ void cpu_ops::embed(const embed_args& args) {
   const auto* positions = args.position_table == nullptr ? nullptr : &of(args.position_table);
   DINFER_ASSERT(positions == nullptr || positions->columns() == hidden);
   if (positions != nullptr) pool_.reserve_scratch(static_cast<std::size_t>(hidden));
-  constexpr std::int64_t chunk_rows = 16;
-  pool_.run((tokens + chunk_rows - 1) / chunk_rows, [&](std::int64_t chunk, std::uint32_t thread) {
-    const auto end = std::min(tokens, (chunk + 1) * chunk_rows);
-    for (auto t = chunk * chunk_rows; t < end; ++t) {
-      float* out = args.out.as<float>() + t * hidden;
-      const auto row = args.ids.as<std::int32_t>()[t] - args.first_row;
-      if (row >= 0 && row < table.rows()) {
-        table.read_row(row, out);
-      } else {
-        std::fill_n(out, hidden, 0.0F);
-      }
-      if (positions == nullptr) continue;
-      float* extra = pool_.scratch(thread);
-      const std::int64_t position = args.positions.as<std::int32_t>()[t];
-      DINFER_ASSERT(position >= 0 && position < positions->rows());
-      positions->read_row(position, extra);
-      for (std::int64_t i = 0; i < hidden; ++i) out[i] += extra[i];
+  for_rows({0, tokens}, 16, [&](std::int64_t t, std::uint32_t thread) {
+    float* out = args.out.as<float>() + t * hidden;
+    const auto row = args.ids.as<std::int32_t>()[t] - args.first_row;
+    if (row >= 0 && row < table.rows()) {
+      table.read_row(row, out);
+    } else {
+      std::fill_n(out, hidden, 0.0F);
     }
+    if (positions == nullptr) return;
+    float* extra = pool_.scratch(thread);
+    const std::int64_t position = args.positions.as<std::int32_t>()[t];
+    DINFER_ASSERT(position >= 0 && position < positions->rows());
+    positions->read_row(position, extra);
+    for (std::int64_t i = 0; i < hidden; ++i) out[i] += extra[i];
   });
 }
 

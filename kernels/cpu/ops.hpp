@@ -5,7 +5,6 @@
 
 #include "kernels/cpu/arguments.hpp"
 #include "kernels/cpu/memory.hpp"
-#include "kernels/cpu/rope.hpp"
 #include "kernels/cpu/thread_pool.hpp"
 #include "kernels/cpu/vector/kernels.hpp"
 #include "kernels/ops.hpp"
@@ -53,6 +52,11 @@ class cpu_ops final : public ops {
   void add_norm_row(const add_norm_args& args, norm_row one, std::int64_t t,
                     std::uint32_t thread) const;
 
+  // [positions][frequencies][2]: cosine and sine of position x frequency, which all layers of a
+  // step need: computed where they are not those of the call before. Valid until the next one.
+  const float* angles_of(std::span<const std::int32_t> positions,
+                         std::span<const float> frequencies);
+
   byte_rows round_to_bytes(tensor x);
 
   thread_pool& pool_;
@@ -60,7 +64,10 @@ class cpu_ops final : public ops {
   bool bytes_;
   std::vector<std::int8_t> rounded_;  // activations of the product under way
   std::vector<float> scales_;
-  rope_angles angles_;
+  struct {
+    std::vector<std::int32_t> positions;
+    std::vector<float> frequencies, values;
+  } angles_;  // of the last step
   weight_arena arena_;
 };
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // rope_store of cpu_ops: turns queries and keys by their positions, and stores keys and values into
 // their pages.
-#include "kernels/cpu/rope.hpp"
-
 #include "dinfer/error.hpp"
 #include "kernels/cpu/half.hpp"
 #include "kernels/cpu/ops.hpp"
@@ -61,28 +59,28 @@ void store(const rope_store_args& args, std::int64_t t, const float* keys) {
 
 }  // namespace
 
-const float* rope_angles::of(std::span<const std::int32_t> positions,
-                             std::span<const float> frequencies, thread_pool& pool) {
-  if (std::ranges::equal(positions, positions_) && std::ranges::equal(frequencies, frequencies_))
-    return values_.data();
-  positions_.clear();  // until the values are those of the new ones
+const float* cpu_ops::angles_of(std::span<const std::int32_t> positions,
+                                std::span<const float> frequencies) {
+  auto& known = angles_;
+  if (std::ranges::equal(positions, known.positions) &&
+      std::ranges::equal(frequencies, known.frequencies)) {
+    return known.values.data();
+  }
+  known.positions.clear();  // until the values are those of the new ones
   const auto width = 2 * frequencies.size();
-  values_.resize(positions.size() * width);
-  const auto rows = static_cast<std::int64_t>(positions.size());
-  pool.run((rows + chunk_rows - 1) / chunk_rows, [&](std::int64_t c, std::uint32_t) {
-    const auto end = std::min(rows, (c + 1) * chunk_rows);
-    for (auto row = static_cast<std::size_t>(c * chunk_rows); row < static_cast<std::size_t>(end);
-         ++row) {
-      for (std::size_t i = 0; i < frequencies.size(); ++i) {
-        const float angle = static_cast<float>(positions[row]) * frequencies[i];
-        values_[row * width + 2 * i] = std::cos(angle);
-        values_[row * width + 2 * i + 1] = std::sin(angle);
-      }
-    }
-  });
-  frequencies_.assign(frequencies.begin(), frequencies.end());
-  positions_.assign(positions.begin(), positions.end());
-  return values_.data();
+  known.values.resize(positions.size() * width);
+  for_rows({0, static_cast<std::int64_t>(positions.size())}, chunk_rows,
+           [&](std::int64_t t, std::uint32_t) {
+             const auto row = static_cast<std::size_t>(t);
+             for (std::size_t i = 0; i < frequencies.size(); ++i) {
+               const float angle = static_cast<float>(positions[row]) * frequencies[i];
+               known.values[row * width + 2 * i] = std::cos(angle);
+               known.values[row * width + 2 * i + 1] = std::sin(angle);
+             }
+           });
+  known.frequencies.assign(frequencies.begin(), frequencies.end());
+  known.positions.assign(positions.begin(), positions.end());
+  return known.values.data();
 }
 
 void cpu_ops::rope_store(const rope_store_args& args) {
@@ -97,9 +95,8 @@ void cpu_ops::rope_store(const rope_store_args& args) {
   const auto* positions = batch.positions.as<std::int32_t>();
   const float* angles = nullptr;
   if (half > 0)
-    angles = angles_.of({positions, static_cast<std::size_t>(batch.tokens)},
-                        {args.rope.inverse_frequencies.as<float>(), static_cast<std::size_t>(half)},
-                        pool_);
+    angles = angles_of({positions, static_cast<std::size_t>(batch.tokens)},
+                       {args.rope.inverse_frequencies.as<float>(), static_cast<std::size_t>(half)});
   for_rows({0, batch.tokens}, chunk_rows, [&](std::int64_t t, std::uint32_t) {
     float* row = args.qkv.as<float>() + t * width;
     for (std::int32_t h = 0; half > 0 && h < args.query_heads + args.kv_heads; ++h)

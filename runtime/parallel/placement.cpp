@@ -195,24 +195,26 @@ class planner {
     return plan;
   }
 
+  // The first rank that sits on another node than its stage's first; seats.size() when none does.
+  static std::size_t crossing_rank(const std::vector<const device_slot*>& seats, std::uint32_t tp) {
+    std::size_t i = 0;
+    while (i < seats.size() && seats[i]->node == seats[i / tp * tp]->node) ++i;
+    return i;
+  }
+
   // CPUs of one process help each other. Nodes that isolation = "process" makes are processes too.
   static head_rule heads_for(const std::vector<const device_slot*>& seats, std::uint32_t tp) {
-    for (std::size_t i = 0; i < seats.size(); ++i)
-      if (seats[i]->kind != "cpu" || seats[i]->node != seats[i / tp * tp]->node)
-        return head_rule::lightest_rank;
-    return head_rule::least_work;
+    const bool helping = seats.front()->kind == "cpu" && crossing_rank(seats, tp) == seats.size();
+    return helping ? head_rule::least_work : head_rule::lightest_rank;
   }
 
   std::string crossing_note(const std::vector<const device_slot*>& seats, std::uint32_t tp) const {
-    for (std::size_t first = 0; first < seats.size(); first += tp)
-      for (std::size_t i = first; i < first + tp; ++i)
-        if (seats[i]->node != seats[first]->node)
-          return fmt::format(
-              "; stage {} spans nodes {} and {}, which costs two exchanges between "
-              "them a layer",
-              first / tp, config_.nodes[seats[first]->node].name,
-              config_.nodes[seats[i]->node].name);
-    return {};
+    const std::size_t i = crossing_rank(seats, tp);
+    if (i == seats.size()) return {};
+    return fmt::format(
+        "; stage {} spans nodes {} and {}, which costs two exchanges between "
+        "them a layer",
+        i / tp, config_.nodes[seats[i / tp * tp]->node].name, config_.nodes[seats[i]->node].name);
   }
 
   void note_idle(const std::vector<const device_slot*>& seats, placement& plan) const {
